@@ -1,0 +1,169 @@
+"""Does a provider's file hold together?  From its tables to a `Provider`, or to all that is wrong with it."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path as FilePath
+from typing import Final
+from urllib.parse import urlsplit
+
+from relay.action import compile_action, compile_outcomes
+from relay.condition import near
+from relay.document import Document
+from relay.event import Json
+from relay.inner import header, template
+from relay.place import Path
+from relay.provider import Auth, Limit, Provider, Sign, Timeouts
+from relay.schema import ActionFile, AuthFile, LimitFile, OneHeader, ProviderFile, every_ms
+from relay.secret import Secret
+from relay.template import names
+
+SIGNED: Final = frozenset({"timestamp", "method", "path", "params", "body_sha256"})
+"""What a signature may cover."""
+
+
+def base_url_flaw(url: str, *, allow_http: bool) -> str:
+    """Say what is wrong with a base URL, never repeating it: it may hold a password."""
+    if not url.isascii() or re.search(r"[\x00-\x20\x7f\\{}\"<>^`|]", url):
+        return "expected a URL of visible ASCII characters"
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  # reading it checks it
+    except ValueError:
+        return "expected a URL such as https://api.example.com"
+    if parts.scheme not in {"https", "http"} or not parts.hostname:
+        return "expected a URL such as https://api.example.com"
+    if parts.scheme == "http" and not allow_http:
+        return "expected https://, got http://, which anyone on the way can read"
+    if "@" in parts.netloc:
+        return "a user name or password can't stand in the URL"
+    if "?" in url or "#" in url:
+        return "a query or fragment can't stand in the base URL"
+    if any(step in {".", ".."} for step in parts.path.split("/")):
+        return "'.' and '..' can't stand in the base URL's path"
+    return ""
+
+
+def asked(doc: Document) -> tuple[frozenset[str], frozenset[str]] | None:
+    """Return the secrets that the chosen auth asks for, and those of all; None if that can't be told."""
+    by_auth = {path: frozenset(_asked(auth)) for path, auth in _auths(doc)}
+    everywhere = frozenset[str]().union(*by_auth.values())
+    match doc.at(("auth",)):
+        case None | "":
+            return frozenset(), everywhere
+        case str(name):
+            chosen = by_auth.get(("auths", name))
+        case _:
+            chosen = by_auth.get(("auth",))
+    return None if chosen is None else (chosen, everywhere)
+
+
+def _asked(auth: AuthFile) -> Iterator[str]:
+    templates = list(auth.headers.values())
+    if auth.sign:
+        templates += [auth.sign.key, *auth.sign.derive, auth.sign.text]
+    return (name.removeprefix("secret.") for name in _names(templates) if name.startswith("secret."))
+
+
+def _names(templates: Iterable[str]) -> Iterator[str]:
+    """Yield all placeholders; a broken template has none (its problem is told elsewhere)."""
+    for one in templates:
+        try:
+            yield from list(names(one))
+        except ValueError:
+            continue
+
+
+def _auths(doc: Document) -> Iterator[tuple[Path, AuthFile]]:
+    """Yield each auth that has the right form."""
+    if isinstance(doc.at(("auth",)), dict) and (one := doc.fit(OneHeader, ("auth",), quiet=True)):
+        yield ("auth",), AuthFile(headers={one.header: one.value})
+    several = doc.at(("auths",))
+    for name in several if isinstance(several, dict) else ():
+        if auth := doc.fit(AuthFile, ("auths", name), quiet=True):
+            yield ("auths", name), auth
+
+
+def compile_provider(
+    doc: Document, name: str, secrets: Mapping[str, Secret], files: FilePath | None
+) -> Provider | None:
+    """Check the whole *doc*, and return its provider if its form is right; problems go to the document."""
+    whole = doc.fit(ProviderFile)
+    auth = _auth(doc)
+    base_url, allow_http = doc.at(("base_url",)), doc.at(("allow_http",)) is True
+    if isinstance(base_url, str) and (flaw := base_url_flaw(base_url, allow_http=allow_http)):
+        hint = "allow_http = true, on a network of your own" if "got http://" in flaw else ""
+        doc.wrong(("base_url",), flaw, hint)
+    outcomes = compile_outcomes(doc, ())
+    actions = {}
+    for key in doc.keys("action"):
+        path: Path = ("action", key)
+        if action := doc.fit(ActionFile, path, quiet=True):
+            actions[key] = compile_action(doc, path, key, action)
+            if auth and auth.sign and action.multipart:
+                doc.wrong(
+                    (*path, "multipart"), "a signed request can't be multipart: its body is never in memory"
+                )
+    if whole is None or auth is None:
+        return None
+    return Provider(
+        name=name,
+        title=whole.title,
+        docs=whole.docs,
+        base_url=whole.base_url,
+        auth=auth,
+        limit=_limit(whole.limit),
+        timeouts=Timeouts(**whole.timeouts.model_dump()),
+        tries=whole.tries,
+        outcomes=outcomes,
+        actions=actions,
+        secrets=secrets,
+        files=files,
+    )
+
+
+def _limit(limit: LimitFile) -> Limit:
+    every = every_ms(limit.rate) if limit.rate else 0
+    return Limit(every_ms=every, burst=limit.burst, concurrency=limit.concurrency)
+
+
+def _auth(doc: Document) -> Auth | None:
+    """Check all auths, and return the chosen one; without any, requests go out as they are."""
+    compiled: dict[Path, Auth] = {}
+    for path, auth in _auths(doc):
+        holes = {"secret"}
+        sign = None
+        if auth.sign:
+            sign = Sign(key=auth.sign.key, derive=tuple(auth.sign.derive), text=auth.sign.text)
+            _holes(doc, (*path, "sign", "key"), sign.key, {"secret"})
+            _holes(doc, (*path, "sign", "derive"), [*auth.sign.derive], {"secret", *SIGNED})
+            _holes(doc, (*path, "sign", "text"), sign.text, {"secret", *SIGNED})
+            holes |= {"timestamp", "signature"}
+            if "signature" not in _names(auth.headers.values()):
+                doc.wrong((*path, "headers"), "expected {signature} in one of the headers")
+        for name, value in auth.headers.items():
+            at = (*path, "value") if path == ("auth",) else (*path, "headers", name)
+            header(doc, (*path, "header") if path == ("auth",) else at, name)
+            _holes(doc, at, value, holes)
+        compiled[path] = Auth(headers=auth.headers, sign=sign)
+    chosen = doc.at(("auth",))
+    match chosen:
+        case dict():
+            return compiled.get(("auth",))
+        case str() if chosen:
+            known = doc.keys("auths")
+            if chosen not in known:
+                hint = near(chosen, known) if known else "it has one only: leave this out"
+                doc.wrong(("auth",), f"there is no auth {chosen!r}", hint)
+            return compiled.get(("auths", chosen))
+        case None | "":
+            return Auth(headers={})
+        case _:
+            return None
+
+
+def _holes(doc: Document, path: Path, value: Json, known: set[str]) -> None:
+    """Check the placeholders of an auth: ``{secret.NAME}``, and those that a signature knows."""
+    for at, name in template(doc, path, value):
+        if name not in known - {"secret"} and not re.fullmatch(r"secret\.[a-z][a-z0-9_]*", name):
+            said = ["{secret.NAME}", *sorted(f"{{{one}}}" for one in known - {"secret"})]
+            doc.wrong(at, f"{{{name}}} can't stand here", f"known: {', '.join(said)}")

@@ -1,0 +1,62 @@
+"""Where does this process run, and with which files?  Flags and ``RELAY_…`` variables, checked once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote
+
+from relay.errors import ConfigError, Problem
+
+MAGIC: Final = b"SQLite format 3\0"
+"""How every SQLite file begins that is not empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What `relay serve` needs to know beside the rules."""
+
+    rules: Path = Path("rules.toml")
+    db: Path = Path("relay.db")
+    host: str = "127.0.0.1"
+    port: int = 8080
+    grace_s: float = 20.0  #: how long running calls may take to end after SIGTERM
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)  #: where ``env:NAME`` looks
+
+
+def database(url: str) -> Path:
+    """
+    Return the file that a database URL names: ``sqlite:///relay.db``, ``sqlite:////var/lib/relay/relay.db``.
+
+    Raises ConfigError for anything else, and for a file that can't be there: starting again won't help.
+    """
+    scheme, found, place = url.partition(":///")
+    if scheme != "sqlite" or not found or not place or "?" in place or "%00" in place:
+        what = f"expected sqlite:///FILE, as in sqlite:///relay.db, got {_shown(url)!r}"
+        hint = "PostgreSQL is not supported yet" if url.startswith("postgres") else ""
+        raise ConfigError([Problem(file="--db", what=what, hint=hint)])
+    path = Path(unquote(place))
+    if why := _no_place(path):
+        raise ConfigError([Problem(file="--db", what=f"{path}: {why}")])
+    return path
+
+
+def _no_place(path: Path) -> str:
+    """Say why no database can be at *path*; nothing, if one is there or can be made."""
+    if str(path) == ":memory:":
+        return "relay keeps what it acknowledged on the disk, so it needs a file"
+    try:
+        if path.is_dir():
+            return "is a folder; expected a file"
+        if path.is_file():
+            with path.open("rb") as file:
+                return "" if file.read(len(MAGIC)) in {MAGIC, b""} else "is not a database"
+        return "" if path.parent.is_dir() else f"there is no folder {path.parent}"
+    except OSError as error:
+        return (error.strerror or "unreadable").lower()
+
+
+def _shown(url: str) -> str:
+    """Write a URL without the password it may hold."""
+    before, at, after = url.rpartition("@")
+    return f"{before.split('://')[0]}://…@{after}" if at else url

@@ -1,0 +1,301 @@
+"""What do the operator's files say?  From rules.toml and all it names to one checked `Ruleset`."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from types import MappingProxyType
+from typing import Final
+
+from relay.compile import asked, compile_provider
+from relay.condition import near
+from relay.document import UNKNOWN, Document, Layer, read
+from relay.errors import ConfigError, Problem
+from relay.inner import pattern, template
+from relay.place import Path
+from relay.preset import compile_source, laid
+from relay.provider import Provider
+from relay.rule import Rule, Ruleset, RuleTest, Source
+from relay.schema import ActionFile, PresetFile, RuleFile, RulesFile, RuleTestFile, SettingsFile, ValueFile
+from relay.secret import Secret
+from relay.vault import find
+
+BUILT_IN: Final = FilePath(__file__).parent
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_SETTINGS: Final = frozenset(SettingsFile.model_fields)
+_OVERRIDES: Final = _SETTINGS - {"files"}
+
+
+def load(
+    path: FilePath, environ: Mapping[str, str], *, secrets: bool = True, only: str | None = None
+) -> Ruleset:
+    """
+    Read *path*, the providers/ and sources/ beside it and the built-in ones, and return what they say.
+
+    Without *secrets*, variables, secret files and upload folders are not looked at, and each secret is a
+    fresh random text: enough to check, match and explain. With *only*, the name of a source, that holds for
+    all but this source: enough to sign a sample. Raises ConfigError with all problems of all files.
+    """
+    loader = _Loader(path, environ if secrets else None, only)
+    ruleset = loader.load()
+    unknown = {(one.file, one.key) for one in loader.problems if one.what == UNKNOWN}
+    problems = [
+        one
+        for one in dict.fromkeys(loader.problems)
+        if one.what == UNKNOWN or (one.file, one.key) not in unknown  # what else is wrong there is no matter
+    ]
+    if ruleset is None or problems:
+        order = {file: number for number, file in enumerate(dict.fromkeys(one.file for one in problems))}
+        raise ConfigError(sorted(problems, key=lambda one: (order[one.file], one.line or 0)))
+    return ruleset
+
+
+@dataclass(slots=True)
+class _Loader:
+    """The files read so far, and what is wrong with them."""
+
+    path: FilePath
+    environ: Mapping[str, str] | None  #: None: secrets are not looked at
+    only: str | None = None  #: or this source's alone
+    problems: list[Problem] = field(default_factory=list)
+    seen: dict[str, bytes] = field(default_factory=dict)
+
+    def load(self) -> Ruleset | None:
+        top = self._read(self.path, str(self.path), "--rules or RELAY_RULES says where it is")
+        added = {kind: self._beside(kind) for kind in ("sources", "providers")}
+        if top is None:
+            return None
+        rules = Document([top], self.problems)
+        rules.fit(RulesFile)
+        sources = self._sources(rules, top, added["sources"])
+        providers, documents = self._providers(rules, top, added["providers"])
+        compiled = tuple(self._rules(rules, documents))
+        digest = hashlib.sha256()
+        for name in sorted(self.seen):
+            digest.update(
+                b"%d %s\n%d\n%s\n" % (len(name), name.encode(), len(self.seen[name]), self.seen[name])
+            )
+        return Ruleset(
+            version=digest.hexdigest()[:12],
+            path=self.path,
+            sources=MappingProxyType(sources),
+            rules=compiled,
+            providers=MappingProxyType(providers),
+        )
+
+    def _environ(self, source: str | None = None) -> Mapping[str, str] | None:
+        """Return where secrets are looked up, for a *source* or for all else; None: they are not."""
+        return self.environ if self.only in {None, source} else None
+
+    # -- files --
+
+    def _read(self, path: FilePath, shown: str, where: str = "") -> Layer | None:
+        layer, raw = read(path, shown, self.problems, where)
+        # The name from this folder, so that the version is the same wherever the folder stands.
+        name = path.name if path == self.path else f"{path.parent.name}/{path.name}"
+        self.seen[f"relay/{name}" if path.is_relative_to(BUILT_IN) else name] = raw
+        return layer
+
+    def _beside(self, kind: str) -> dict[str, Layer | None]:
+        """Read the files that the operator put into *kind*, a folder beside the rules."""
+        folder = self.path.parent / kind
+        return {file.stem: self._read(file, str(file)) for file in sorted(folder.glob("*.toml"))}
+
+    def _layers(self, kind: str, name: str, added: Mapping[str, Layer | None]) -> list[Layer]:
+        """Return the built-in file and the operator's own one over it."""
+        found = []
+        if name in _built_in(kind):
+            found.append(self._read(BUILT_IN / kind / f"{name}.toml", f"relay/{kind}/{name}.toml"))
+        found.append(added.get(name))
+        return [layer for layer in found if layer]
+
+    # -- sources --
+
+    def _sources(self, rules: Document, top: Layer, added: Mapping[str, Layer | None]) -> dict[str, Source]:
+        for name, layer in added.items():
+            if layer:
+                Document([*self._layers("sources", name, added)], self.problems).fit(PresetFile)
+        found = {}
+        for name in rules.keys("source"):
+            if not _NAME.fullmatch(name):
+                rules.wrong(
+                    ("source", name), "expected a name of small letters, digits, - and _", "it is a path"
+                )
+            own = top.part("source", name)
+            if own and (source := self._source(rules, name, own, added)):
+                found[name] = source
+        return found
+
+    def _source(
+        self, rules: Document, name: str, own: Layer, added: Mapping[str, Layer | None]
+    ) -> Source | None:
+        presets: list[Layer] = []
+        preset = own.data.get("preset")
+        if isinstance(preset, str) and preset:
+            known = _built_in("sources") | added.keys()
+            if preset not in known:
+                rules.wrong(("source", name, "preset"), f"there is no preset {preset!r}", near(preset, known))
+                return None
+            presets = self._layers("sources", preset, added)
+        return compile_source(Document(laid(presets, own), self.problems), name, self._environ(name))
+
+    # -- providers --
+
+    def _providers(
+        self, rules: Document, top: Layer, added: Mapping[str, Layer | None]
+    ) -> tuple[dict[str, Provider], dict[str, Document | None]]:
+        """Return the providers in use, and the documents of all whose actions a rule may name."""
+        known = _built_in("providers") | added.keys()
+        configured = rules.keys("provider")
+        called = {call.partition(".")[0] for call in _calls(rules)} & known
+        documents: dict[str, Document | None] = dict.fromkeys(known)
+        found = {}
+        for name in configured:
+            if name not in known:
+                rules.wrong(("provider", name), f"there is no provider {name!r}", near(name, known))
+        for name in sorted(known & {*configured, *called, *added}):
+            layers = self._layers("providers", name, added)
+            if (name in added and added[name] is None) or not layers:
+                continue
+            own = top.part("provider", name, keys=_OVERRIDES)
+            doc = documents[name] = Document([*layers, *([own] if own else [])], self.problems)
+            in_use = name in configured or name in called
+            held = self._held(rules, doc, name) if in_use else {}
+            files = self._files(rules, doc, name) if in_use else None
+            provider = compile_provider(doc, name, held, files)
+            if provider and in_use:
+                found[name] = provider
+        return found, documents
+
+    def _held(self, rules: Document, doc: Document, name: str) -> dict[str, Secret]:
+        """Find the provider's secrets: all that its auth asks for, and no other keys."""
+        wanted = asked(doc)
+        settings = rules.at(("provider", name)) or {}
+        if wanted is None or not isinstance(settings, dict):
+            return {}
+        chosen, known = wanted
+        held = {}
+        for key in sorted(settings.keys() - _SETTINGS):
+            path: Path = ("provider", name, key)
+            if key not in known:
+                rules.wrong(path, UNKNOWN, near(key, _SETTINGS | known))
+            elif isinstance(settings[key], str) and (
+                secret := find(rules, path, settings[key], self._environ())
+            ):
+                held[key] = secret
+        for key in sorted(chosen - settings.keys()):
+            hint = f'{key} = "env:{name.upper().replace("-", "_")}_{key.upper()}"'
+            rules.wrong(("provider", name), f"the provider {name} needs {key}", f"for example {hint}")
+        return held
+
+    def _files(self, rules: Document, doc: Document, name: str) -> FilePath | None:
+        """Find the folder for uploads, beside the rules; an action that uploads needs it."""
+        folder = rules.at(("provider", name, "files"))
+        if not isinstance(folder, str) or not folder:
+            if any(value.type == "file" for _, value in _values(doc)):
+                hint = 'for example files = "packages", a folder beside this file'
+                rules.wrong(("provider", name), f"the provider {name} uploads, and needs files", hint)
+            return None
+        found = (self.path.parent / folder).absolute()
+        if self._environ() is not None and not found.is_dir():
+            rules.wrong(
+                ("provider", name, "files"), f"there is no folder {str(folder)!r}", "make it beside this file"
+            )
+        return found
+
+    # -- rules --
+
+    def _rules(self, rules: Document, documents: Mapping[str, Document | None]) -> Iterator[Rule]:
+        """Check each rule, one of the wrong form as far as it goes, and yield those that are right."""
+        several = rules.at(("rule",))
+        names: dict[str, int] = {}
+        for number, rule in enumerate(several if isinstance(several, list) else []):
+            path: Path = ("rule", number)
+            name, when = rules.at((*path, "name")), rules.at((*path, "when"))
+            if isinstance(name, str) and names.setdefault(name, number) != number:
+                rules.wrong((*path, "name"), f"rule[{names[name] + 1}] has this name already")
+            self._from(rules, (*path, "from"))
+            if isinstance(rule, dict) and isinstance(rule.get("call"), str):
+                self._call(rules, path, rule["call"], documents)
+            for key in ("case", "with"):
+                list(template(rules, (*path, key), rules.at((*path, key))))
+            meets = pattern(rules, (*path, "when"), when) if isinstance(when, dict) else None
+            file = rules.fit(RuleFile, path, quiet=True)
+            if file and meets:
+                provider, _, action = file.call.partition(".")
+                yield Rule(
+                    name=file.name,
+                    sources=tuple(file.from_),
+                    when=meets,
+                    provider=provider,
+                    action=action,
+                    with_=file.with_,
+                    case=file.case,
+                    tests=tuple(
+                        _test(rules, (*path, "test", each), one) for each, one in enumerate(file.test)
+                    ),
+                )
+
+    def _from(self, rules: Document, path: Path) -> None:
+        known, names = rules.keys("source"), rules.at(path)
+        each = (
+            [((*path, n), name) for n, name in enumerate(names)]
+            if isinstance(names, list)
+            else [(path, names)]
+        )
+        for at, name in each:
+            if isinstance(name, str) and name not in known:
+                rules.wrong(at, f"there is no source {name!r}", near(name, known))
+
+    def _call(self, rules: Document, path: Path, call: str, documents: Mapping[str, Document | None]) -> None:
+        """Check that the call names an action, and gives it all its values and no others."""
+        provider, dot, name = call.partition(".")
+        at = (*path, "call")
+        if not dot or not name:
+            rules.wrong(at, f"expected provider.action, got {call!r}", 'as in "writer.retry"')
+            return
+        if provider not in documents:
+            rules.wrong(at, f"there is no provider {provider!r}", near(provider, documents))
+            return
+        doc = documents[provider]
+        if doc is None:
+            return
+        known = doc.keys("action")
+        if name not in known:
+            rules.wrong(at, f"{provider} has no action {name!r}", near(name, known))
+            return
+        action = doc.fit(ActionFile, ("action", name), quiet=True)
+        given = rules.at((*path, "with")) or {}
+        if action is None or not isinstance(given, dict):
+            return
+        for key in sorted(given.keys() - action.values.keys()):
+            rules.wrong((*path, "with", key), f"{call} has no value {key!r}", near(key, action.values))
+        for key, value in action.values.items():
+            if not value.optional and key not in given:
+                rules.wrong((*path, "with"), f"{call} needs {key}", value.title)
+
+
+def _test(rules: Document, path: Path, file: RuleTestFile) -> RuleTest:
+    _, line, key = rules.place(path)
+    return RuleTest(event=file.event, calls=file.calls, line=line, key=key)
+
+
+def _built_in(kind: str) -> frozenset[str]:
+    return frozenset(file.stem for file in (BUILT_IN / kind).glob("*.toml"))
+
+
+def _calls(rules: Document) -> Iterator[str]:
+    """Yield what each rule calls, as far as it says so."""
+    several = rules.at(("rule",))
+    for rule in several if isinstance(several, list) else ():
+        call = rule.get("call") if isinstance(rule, dict) else None
+        if isinstance(call, str):
+            yield call
+
+
+def _values(doc: Document) -> Iterator[tuple[str, ValueFile]]:
+    """Yield the values of all actions that have the right form."""
+    for name in doc.keys("action"):
+        if action := doc.fit(ActionFile, ("action", name), quiet=True):
+            yield from action.values.items()
