@@ -1,0 +1,97 @@
+"""Which parts make a running relay?  The one place that wires them together."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+from starlette.applications import Starlette
+
+from relay import __version__
+from relay.clock import now_ms
+from relay.config import Config
+from relay.engine import SQLite
+from relay.intake import Intake
+from relay.keep import Keeper
+from relay.load import load
+from relay.log import scrub
+from relay.rule import Ruleset
+from relay.send import Sender
+from relay.store import Store
+from relay.web import health, hooks
+from relay.web.problem import HANDLERS
+from relay.work import Worker
+
+log = structlog.get_logger()
+
+
+def build(config: Config, *, on_broken: Callable[[], None] = lambda: None) -> Starlette:
+    """
+    Return the ASGI app of a whole relay: intake, store and worker live as long as its lifespan.
+
+    Raises ConfigError if the files are wrong, now and not later. *on_broken* is called when the store can
+    take nothing more: the process should end and be started again.
+    """
+    rules = load(config.rules, config.environ)
+    scrub.learn(rules.secrets())
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        engine = SQLite(config.db)
+        keep = Keeper(engine)
+        send = Sender()
+        worker = Worker(rules, keep, send)
+        # The lock file says that no other worker lives: what was out is out no longer.
+        swept = await keep(Store.sweep, now_ms(), everything=True)
+        await keep(Store.resume)
+        _tell_orphans(await keep(Store.counts), rules)
+        app.state.keep, app.state.intake = keep, Intake(rules, keep, worker.wake)
+        app.state.leave = worker.leave
+        log.info(
+            "relay.started",
+            version=__version__,
+            rules=len(rules.rules),
+            rule_version=rules.version,
+            sources=sorted(rules.sources),
+            providers=sorted(rules.providers),
+            database=engine.title,
+            unknown_after_crash=len(swept),
+        )
+        working = asyncio.create_task(worker.run(), name="worker")
+        working.add_done_callback(lambda task: _ended(task, keep, on_broken))
+        try:
+            yield
+        finally:
+            stopped = await worker.stop(config.grace_s)
+            await asyncio.wait([working])
+            await send.close()
+            keep.close()
+            log.info("relay.stopped", finished=stopped.finished, given_back=stopped.given_back)
+
+    app = Starlette(routes=[*hooks.ROUTES, *health.ROUTES], lifespan=lifespan, exception_handlers=HANDLERS)
+    # A redirect would repeat the token in a path, to a host that the sender names, and lose the event.
+    app.router.redirect_slashes = False
+    return app
+
+
+def _tell_orphans(counts: dict[str, dict[str, int]], rules: Ruleset) -> None:
+    """Say which calls wait for a provider that the rules no longer know: nobody will make them."""
+    for provider, states in counts.items():
+        waiting = states.get("queued", 0) + states.get("unknown", 0)
+        if waiting and provider not in rules.providers:
+            log.warning(
+                "calls.orphaned", provider=provider, calls=waiting, why="rules.toml no longer uses it"
+            )
+
+
+def _ended(task: "asyncio.Task[None]", keep: Keeper, on_broken: Callable[[], None]) -> None:
+    """Say why the worker ended, unless it was asked to."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        log.error("worker.failed", exc_info=error)
+    if keep.broken is not None:
+        log.critical(
+            "store.broken", why=str(keep.broken), then="stopping, so as to start from what the disk holds"
+        )
+    if error is not None or keep.broken is not None:
+        on_broken()

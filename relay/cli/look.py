@@ -1,0 +1,196 @@
+"""Are the files right, and which rules does an event meet?"""
+
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from relay.call import Call
+from relay.cli import options
+from relay.clock import now_ms
+from relay.errors import ConfigError, Problem
+from relay.event import Event, Json, Trust
+from relay.intake import received
+from relay.load import load
+from relay.log import plain
+from relay.plan import plan
+from relay.provider import Upload
+from relay.render import request
+from relay.rule import Rule, Ruleset
+
+TRUST: Final = {"hmac": Trust.VERIFIED, "token": Trust.AUTHENTICATED, "none": Trust.UNATTEMPTED}
+"""How far a sender is known that has proved itself as its source wants."""
+
+
+@click.command()
+@click.argument("rules", type=options.FILE, default=Path("rules.toml"), envvar="RELAY_RULES")
+@click.option("--no-secrets", is_flag=True, help="Do not look whether secrets and folders are there.")
+@options.as_json
+def check(rules: Path, no_secrets: bool, as_json: bool) -> None:  # noqa: FBT001 - click's way
+    """
+    Check RULES and all it draws on, and run its tests.
+
+    Tells all problems at once. Exits with 0 if all is well, 1 if a test fails, 2 if a file is wrong.
+    """
+    try:
+        found = load(rules, os.environ, secrets=not no_secrets)
+    except ConfigError as error:
+        if not as_json:
+            raise
+        options.print_json({"ok": False, "problems": [_problem(problem) for problem in error.problems]})
+        raise SystemExit(2) from None
+    failed = list(_failed_tests(found))
+    tests = sum(len(rule.tests) for rule in found.rules)
+    counts = {"rules": len(found.rules), "sources": len(found.sources), "providers": len(found.providers)}
+    if as_json:
+        options.print_json(
+            {"ok": not failed, "version": found.version, **counts, "tests": tests}
+            | {"problems": [_problem(problem) for problem in failed]}
+        )
+    elif failed:
+        for problem in failed:
+            click.echo(plain(str(problem)), err=True)
+    else:
+        told = ", ".join(_count(number, name[:-1]) for name, number in counts.items())
+        click.echo(f"{rules}: fine. {told}; {tests} of {tests} tests pass. Version {found.version}.")
+        if not found.sources:
+            click.echo("There is no source: nothing can come in.")
+    if failed:
+        raise SystemExit(1)
+
+
+def _problem(problem: Problem) -> dict[str, Any]:
+    return {
+        "file": problem.file,
+        "line": problem.line,
+        "key": problem.key,
+        "what": problem.what,
+        "hint": problem.hint,
+    }
+
+
+def _failed_tests(rules: Ruleset) -> list[Problem]:
+    """Run every rule's tests: does the event cause as many calls by this rule as the file says?"""
+    failed = []
+    for rule in rules.rules:
+        for test in rule.tests:
+            event = _event(rules, rule.sources[0], test.event)
+            calls = plan(event, _alone(rules, rule), event.received_at).calls
+            made = sum(not call.why for call in calls)
+            if made != test.calls:
+                missed = rule.when.miss(test.event)
+                why = [str(missed)] if missed else [call.why for call in calls if call.why]
+                what = f"expected {_count(test.calls, 'call')}, got {made}"
+                what = f"{what}: {'; '.join(why)}" if why else what
+                failed.append(Problem(file=str(rules.path), line=test.line, key=test.key, what=what))
+    return failed
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _alone(rules: Ruleset, rule: Rule) -> Ruleset:
+    return Ruleset(version=rules.version, path=rules.path, rules=(rule,), providers=rules.providers)
+
+
+def _event(rules: Ruleset, source: str, data: Json) -> Event:
+    """Make a test's event, as if its sender had proved itself."""
+    made = received(rules.sources[source], {}, b"{}", Trust.VERIFIED, now_ms())
+    return Event(
+        id=made.id,
+        source=source,
+        type=None,
+        delivery=None,
+        digest=made.digest,
+        received_at=made.received_at,
+        verified=Trust.VERIFIED,
+        body=b"",
+        data=data,
+    )
+
+
+@click.command()
+@click.argument("source")
+@click.argument("event", metavar="EVENT.json", type=options.FILE)
+@options.rules
+@options.as_json
+def match(source: str, event: Path, rules: Path, as_json: bool) -> None:  # noqa: FBT001 - click's way
+    """
+    Say which calls an event would cause by which rule, or why not.
+
+    For each rule of SOURCE: the calls that EVENT.json would cause, or the first condition that failed and
+    the value it saw. Sends nothing. EVENT.json may be - for standard input.
+    """
+    found = load(rules, os.environ, secrets=False)
+    by = options.source(found, source)
+    made = received(by, {}, options.read(event), TRUST[by.verify], now_ms())
+    if made.flaw:
+        place = "standard input" if str(event) == "-" else str(event)
+        raise ConfigError([Problem(file=place, what=made.flaw)])
+    told = [_explained(found, rule, made) for rule in found.rules]
+    if as_json:
+        options.print_json({"source": source, "type": made.type, "delivery": made.delivery, "rules": told})
+        return
+    mine = [row for row, rule in zip(told, found.rules, strict=True) if source in rule.sources]
+    for row in mine:
+        click.echo(plain(f"{_mark(row)} {row['rule']}"))
+        for line in [_line(call) for call in row["calls"]] or [row["why"]]:
+            click.echo(plain(f"    {line}"))
+    if not mine:
+        click.echo(f"no rule is for {source}")
+    if others := len(told) - len(mine):
+        click.echo(f"{others} {'rules are' if others > 1 else 'rule is'} for other sources")
+
+
+def _mark(row: dict[str, Any]) -> str:
+    """Mark a rule that is met, one that is not, and one whose call can't be made."""
+    if not row["meets"]:
+        return "✗"
+    return "!" if any("dead" in call for call in row["calls"]) else "✓"
+
+
+def _explained(rules: Ruleset, rule: Rule, event: Event) -> dict[str, Any]:
+    """Explain one rule's part: the calls it would make, or the first condition that failed."""
+    if event.source not in rule.sources:
+        wanted = " or ".join(rule.sources)
+        return {
+            "rule": rule.name,
+            "meets": False,
+            "why": f"from: wanted {wanted}, saw {event.source}",
+            "calls": [],
+        }
+    missed = rule.when.miss(event.data)
+    if missed is not None:
+        return {"rule": rule.name, "meets": False, "why": str(missed), "calls": []}
+    calls = plan(event, _alone(rules, rule), event.received_at).calls
+    return {"rule": rule.name, "meets": True, "why": "", "calls": [_rendered(rules, call) for call in calls]}
+
+
+def _rendered(rules: Ruleset, call: Call) -> dict[str, Any]:
+    provider = rules.providers[call.provider]
+    row: dict[str, Any] = {
+        "call": f"{call.provider}.{call.action}",
+        "case": call.case,
+        "with": dict(call.values),
+    }
+    if call.why:
+        return row | {"dead": call.why}
+    action = provider.actions[call.action]
+    made = request(provider, action.shape, action, call.values, call.created_at)
+    body = made.body.decode() if isinstance(made.body, bytes) else _form(made.body)
+    return row | {"first": call.step.value, "request": f"{made.method} {made.url}", "body": body or None}
+
+
+def _form(upload: Upload) -> str:
+    """Show a multipart body as one would type it for curl."""
+    files = (f"{name}=@{path.relative_to(upload.root)}" for name, path, _ in upload.files)
+    return " ".join([*(f"{name}={value}" for name, value in upload.fields), *files])
+
+
+def _line(row: dict[str, Any]) -> str:
+    if "dead" in row:
+        return f"{row['call']}: {row['dead']}"
+    first = "look, then " if row["first"] == "look" else ""
+    return f"{row['call']}: {first}{row['request']} {row['body'] or ''}".rstrip()

@@ -1,0 +1,137 @@
+"""How is relay run, and an event sent to it?"""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import click
+
+from relay import log
+from relay.cli import options
+from relay.config import Config, database
+from relay.errors import ConfigError, Problem
+from relay.load import load
+from relay.provider import Answer, Reply, Request
+from relay.verify import sign
+
+
+@click.command()
+@options.rules
+@options.db
+@click.option(
+    "--host", default="127.0.0.1", envvar="RELAY_HOST", show_default=True, show_envvar=True,
+    help="The address to listen on.",
+)  # fmt: skip
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    envvar="RELAY_PORT",
+    show_default=True,
+    show_envvar=True,
+    help="0: any free one.",
+)
+@click.option(
+    "--grace", type=click.FloatRange(0, 3600), default=20.0, envvar="RELAY_GRACE",
+    show_default=True, show_envvar=True,
+    help="Seconds that running calls have to end after SIGTERM.",
+)  # fmt: skip
+@click.option(
+    "--log", "style", type=click.Choice(["auto", "json", "text"]), default="auto", envvar="RELAY_LOG",
+    show_default=True, show_envvar=True, help="auto: text on a terminal, else JSON lines.",
+)  # fmt: skip
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info",
+    envvar="RELAY_LOG_LEVEL", show_default=True, show_envvar=True, help="The least that is said.",
+)  # fmt: skip
+def serve(rules: Path, db: str, host: str, port: int, grace: float, style: str, log_level: str) -> None:
+    """
+    Take events in and make the calls, until SIGTERM.
+
+    Exits with 0 after a polite stop, 1 if the database broke (start it again), 2 if a file is wrong.
+    """
+    from relay.serve import serve as run  # noqa: PLC0415 - slow to load
+
+    log.set_up(level=log_level, json={"auto": None, "json": True, "text": False}[style])
+    config = Config(rules=rules, db=database(db), host=host, port=port, grace_s=grace, environ=os.environ)
+    raise SystemExit(run(config))
+
+
+@click.command()
+@click.argument("source")
+@click.argument("event", metavar="EVENT.json", type=options.FILE)
+@options.rules
+@click.option(
+    "--to", default="http://127.0.0.1:8080", envvar="RELAY_TO", show_default=True, show_envvar=True,
+    help="Where relay runs.",
+)  # fmt: skip
+@options.as_json
+def send(source: str, event: Path, rules: Path, to: str, as_json: bool) -> None:  # noqa: FBT001 - click's way
+    """
+    Sign a sample event, and post it to a running relay.
+
+    It is signed as SOURCE would. EVENT.json may be - for standard input.
+    """
+    _address(to)
+    by = options.source(load(rules, os.environ, only=source), source)
+    body = options.read(event)
+    headers, token = sign(by, body)
+    request = Request(
+        method="POST",
+        url=f"{to.rstrip('/')}/hooks/{quote(source, safe='')}"
+        + (f"/{quote(token, safe='')}" if token else ""),
+        headers=(("Content-Type", "application/json"), *headers.items()),
+        body=body,
+    )
+    answer = asyncio.run(_send(request))
+    if not isinstance(answer, Reply):
+        click.echo(f"relay: {to}: {answer.why} (is `relay serve` running there?)", err=True)
+        raise SystemExit(1)
+    told = _told(answer)
+    taken = answer.status in {200, 202} and {"event", "calls", "duplicate"} <= told.keys()
+    if as_json:
+        options.print_json({"status": answer.status} | told)
+    elif taken:
+        number = f"{told['calls']} call{'' if told['calls'] == 1 else 's'}"
+        again = ", a duplicate of an earlier one" if told["duplicate"] else ""
+        click.echo(f"{answer.status}: event {told['event']}, {number}{again}")
+    else:
+        said = [told[key] for key in ("title", "detail") if key in told] or ["this is not relay's answer"]
+        click.echo(log.plain(f"relay: {to}: {answer.status}: {', '.join(map(str, said))}"), err=True)
+    if not taken:
+        raise SystemExit(1)
+
+
+def _address(to: str) -> None:
+    """See that *to* is where a relay can be. Raises ConfigError."""
+    try:
+        url = urlsplit(to)
+        fine = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+    except ValueError:
+        fine = False
+    if not fine:
+        hint = "" if "://" in to else f"did you mean http://{log.plain(to)}?"
+        what = f"expected http://HOST:PORT, got '{log.plain(to)}'"
+        raise ConfigError([Problem(file="--to", what=what, hint=hint)])
+
+
+def _told(reply: Reply) -> dict[str, Any]:
+    """Return what relay said; nothing, where another server answered."""
+    try:
+        told = json.loads(reply.body)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+async def _send(request: Request) -> Answer:
+    from relay.send import Sender  # noqa: PLC0415 - slow to load
+
+    sender = Sender()
+    try:
+        return await sender(request)
+    finally:
+        await sender.close()

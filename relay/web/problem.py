@@ -1,0 +1,63 @@
+"""How does an error look over HTTP?  problem+json (RFC 9457), never a traceback."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import orjson
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from relay.errors import Rejected, StoreError
+
+log = structlog.get_logger()
+
+
+def problem(status: int, title: str, detail: str = "", headers: Mapping[str, str] | None = None) -> Response:
+    """Make an answer of type ``application/problem+json``."""
+    body = {"type": "about:blank", "title": title, "status": status} | ({"detail": detail} if detail else {})
+    return Response(
+        orjson.dumps(body), status, headers=dict(headers or {}), media_type="application/problem+json"
+    )
+
+
+async def on_rejected(_: Request, error: Exception) -> Response:
+    """Tell a sender what is wrong with its request."""
+    assert isinstance(error, Rejected)
+    # The rest of a body that is too large is still on its way.
+    headers = {"Connection": "close"} if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else {}
+    return problem(error.status, error.title, error.why, headers)
+
+
+async def on_store_error(_: Request, error: Exception) -> Response:
+    """Tell a sender to come again: nothing was kept."""
+    log.error("hook.not_kept", why=str(error))
+    return problem(503, "Not kept", "the event could not be stored; send it again", {"Retry-After": "5"})
+
+
+async def on_http_error(_: Request, error: Exception) -> Response:
+    """Tell about a wrong path or method."""
+    assert isinstance(error, HTTPException)
+    return problem(error.status_code, HTTPStatus(error.status_code).phrase, headers=error.headers)
+
+
+async def on_gone(_: Request, error: Exception) -> Response:
+    """Say to the log alone that the sender hung up before its body was here: nobody reads the answer."""
+    log.info("hook.left", why=str(error) or "the sender closed the connection before its body was here")
+    return problem(400, "Incomplete body")
+
+
+async def on_bug(_: Request, error: Exception) -> Response:
+    """Tell nothing but that it was our fault; the log has the rest."""
+    log.error("http.failed", exc_info=error)
+    return problem(500, "Internal error", "relay's log has the details")
+
+
+HANDLERS = {
+    Rejected: on_rejected,
+    StoreError: on_store_error,
+    HTTPException: on_http_error,
+    ClientDisconnect: on_gone,
+    Exception: on_bug,
+}
