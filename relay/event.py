@@ -20,7 +20,9 @@ def new_id(kind: str, now: Millis) -> str:
     return f"{kind}_{now:011x}{secrets.token_hex(6)}"
 
 
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+"""Control characters of ASCII: no id holds one."""
+
 LONGEST_NAME: Final = 200
 
 
@@ -30,7 +32,7 @@ def as_name(text: str) -> str:
 
     What has to be changed for that gets a piece of its hash, so that two names never become one.
     """
-    clean = _CONTROL.sub("\ufffd", text)
+    clean = CONTROL.sub("\ufffd", text)
     if clean == text and len(text) <= LONGEST_NAME:
         return text
     return f"{clean[: LONGEST_NAME - 40]}…{hashlib.sha256(text.encode()).hexdigest()[:32]}"

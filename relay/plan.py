@@ -90,8 +90,11 @@ def _case(event: Event, rule: Rule, values: Mapping[str, Json]) -> str:
     """Name the failing resource: by the rule's template, or by the provider and the call's values."""
     if rule.case:
         try:
-            return as_name(text(rule.case, lambda path: at(event.data, path)))
+            name = text(rule.case, lambda path: at(event.data, path))
         except Unfit:
-            return f"{rule.name}:{event.id}"
-    named = ",".join(f"{key}={value}" for key, value in sorted(values.items()))
-    return as_name(f"{rule.provider}:{named}") if named else f"{rule.name}:{event.id}"
+            name = ""
+    else:
+        named = ",".join(f"{key}={value}" for key, value in sorted(values.items()))
+        name = f"{rule.provider}:{named}" if named else ""
+    # What has no name is a case of its own: nameless ones must not be taken for one resource.
+    return as_name(name) if name.strip() else f"{rule.name}:{event.id}"

@@ -14,14 +14,13 @@ from uuid import UUID
 import orjson
 
 from relay.errors import Unfit
-from relay.event import Json, Millis
+from relay.event import CONTROL, Json, Millis
 from relay.provider import Action, Auth, Provider, Request, Shape, Upload, Value
 from relay.template import Get, fill, kind, names, plain, text
 
 EXACT: Final = 1 << 53
 """A JSON number from here on may have been rounded on its way: as an id it can't be trusted (RFC 8259 6)."""
 
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _HEADER: Final = re.compile(r"[\x20-\x7e\t]*")
 
 
@@ -181,7 +180,7 @@ def _text(name: str, spec: Value, value: Json) -> str:
         raise Unfit(f"{name} is {kind(value)}, expected text")
     if not value.strip():
         raise Unfit(f"{name} is empty")
-    if _CONTROL.search(value):
+    if CONTROL.search(value):
         raise Unfit(f"{name} holds a control character")
     if len(value.encode()) > spec.max:
         raise Unfit(f"{name} is longer than {spec.max} bytes")
@@ -211,7 +210,7 @@ def _is_uuid(value: str) -> bool:
 
 def _segment(value: str) -> str:
     """Encode one path segment (RFC 3986 3.3). Raises Unfit for what could be read as several, or none."""
-    if not value or value in {".", ".."} or "/" in value or "\\" in value or _CONTROL.search(value):
+    if not value or value in {".", ".."} or "/" in value or "\\" in value or CONTROL.search(value):
         raise Unfit(f"{value[:60]!r} can't stand in a path")
     return quote(value, safe="")
 

@@ -1,6 +1,7 @@
 """How does a request leave, and what came back?"""
 
 import asyncio
+import errno
 import os
 import stat
 from contextlib import ExitStack
@@ -125,7 +126,8 @@ def _opened(root: Path, path: Path) -> BinaryIO:
         finally:
             os.close(folder)
     except OSError as error:
-        raise _Unreadable(f"no file {path.name!r}: {(error.strerror or 'unreadable').lower()}") from error
+        why = "a symbolic link, which is not followed" if error.errno == errno.ELOOP else error.strerror
+        raise _Unreadable(f"no file {path.name!r}: {(why or 'unreadable').lower()}") from error
     except ValueError as error:
         raise _Unreadable(f"no file {path.name!r} in the provider's folder") from error
     if not stat.S_ISREG(os.fstat(file).st_mode):

@@ -168,6 +168,16 @@ def test_values_come_typed() -> None:
     assert {"job_id": "12"} == made.values
 
 
+@pytest.mark.parametrize("name", ["", "  ", "\t"])
+def test_what_has_no_name_is_a_case_of_its_own(name: str) -> None:
+    """Two events with an empty id are not one resource."""
+    named = rule(case="{context.jobId}", with_={"job_id": "x"})
+
+    (made,) = calls(ruleset(named), {"topic": "job:failed", "context": {"jobId": name}})
+
+    assert f"{named.name}:ev_1" == made.case
+
+
 def test_a_case_is_fit_to_be_a_key() -> None:
     """However long and odd the event's text, a case's name is short, plain and its own."""
     named = rule(case="{context.jobId}", with_={"job_id": "x"})
