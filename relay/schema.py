@@ -305,7 +305,7 @@ class ActionFile(ShapeFile):
     check_first: bool = Field(default=False, description="look before the first call, too")
     outcomes: list[OutcomeFile] = Field([], description="what its answers mean; the first that fits")
     check: CheckFile | None = Field(None, description="how to look at the resource")
-    keep: str = Field("", description="where the answer says the id to go on with")
+    keep: str = Field("", description="where the answer says the id to go on with: the call's alias")
     example: list[ExampleFile] = Field([], description="samples that the tests run")
 
 
