@@ -227,6 +227,8 @@ class Worker:
             except StoreBusy as error:
                 # What the provider said must not be lost: hold on to it until there is room again.
                 log.error("store.busy", why=str(error), call=call.id)
+                if asyncio.get_running_loop().time() >= self._leave_at:
+                    return  # the grace is over: the next start takes the call for unknown
                 await asyncio.sleep(1.0)
             except StoreError:
                 return

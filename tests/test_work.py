@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from build import NOW, call, event, provider, reply, rule, ruleset
 
 from relay.call import State
-from relay.engine import SQLite
+from relay.engine import SQLite, reader
 from relay.errors import StoreBusy
 from relay.event import Decision, Millis
 from relay.keep import Keeper
@@ -58,3 +58,38 @@ def test_what_was_claimed_is_made_though_the_disk_is_full_right_after(tmp_path: 
         keeper.close()
 
     assert ["/v1/jobs/us_jb_1/retry"] == [urlsplit(one.url).path for one in sent]
+
+
+def test_a_full_disk_does_not_hold_up_the_stop(tmp_path: Path) -> None:
+    """When the grace is over, an answer that finds no room is let go: its call is unknown at the next start."""
+    out = asyncio.Event()
+    keeper = Keeper(SQLite(tmp_path / "relay.db"))
+
+    async def keep(method: Any, *args: Any, **kwargs: Any) -> Any:
+        if method is Store.settle:
+            raise StoreBusy("the disk is full")
+        return await keeper(method, *args, **kwargs)
+
+    async def send(_: Request) -> Answer:
+        out.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def story() -> None:
+        queued = call(state=State.QUEUED, lease=None, attempts=0)
+        await keeper(Store.record, event({}), Decision.MATCHED, [queued], version="v", dedupe_ms=1)
+        worker = Worker(ruleset(rule(), providers=(provider(),)), keep, send)  # type: ignore[arg-type]
+        running = asyncio.create_task(worker.run())
+        async with asyncio.timeout(5):
+            await out.wait()
+            await worker.stop(0)
+            await running
+        await keeper(Store.sweep, NOW, everything=True)
+
+    try:
+        asyncio.run(story())
+    finally:
+        keeper.close()
+
+    (left,) = Store(reader(tmp_path / "relay.db")).calls()
+    assert State.UNKNOWN is left.state

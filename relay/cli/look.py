@@ -1,6 +1,7 @@
 """Are the files right, and which rules does an event meet?"""
 
 import os
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,7 +39,7 @@ def check(rules: Path, no_secrets: bool, as_json: bool) -> None:  # noqa: FBT001
     except ConfigError as error:
         if not as_json:
             raise
-        options.print_json({"ok": False, "problems": [_problem(problem) for problem in error.problems]})
+        options.print_json({"ok": False, "problems": [asdict(problem) for problem in error.problems]})
         raise SystemExit(2) from None
     failed = list(_failed_tests(found))
     tests = sum(len(rule.tests) for rule in found.rules)
@@ -46,7 +47,7 @@ def check(rules: Path, no_secrets: bool, as_json: bool) -> None:  # noqa: FBT001
     if as_json:
         options.print_json(
             {"ok": not failed, "version": found.version, **counts, "tests": tests}
-            | {"problems": [_problem(problem) for problem in failed]}
+            | {"problems": [asdict(problem) for problem in failed]}
         )
     elif failed:
         for problem in failed:
@@ -58,16 +59,6 @@ def check(rules: Path, no_secrets: bool, as_json: bool) -> None:  # noqa: FBT001
             click.echo("There is no source: nothing can come in.")
     if failed:
         raise SystemExit(1)
-
-
-def _problem(problem: Problem) -> dict[str, Any]:
-    return {
-        "file": problem.file,
-        "line": problem.line,
-        "key": problem.key,
-        "what": problem.what,
-        "hint": problem.hint,
-    }
 
 
 def _failed_tests(rules: Ruleset) -> list[Problem]:
@@ -92,23 +83,12 @@ def _count(number: int, noun: str) -> str:
 
 
 def _alone(rules: Ruleset, rule: Rule) -> Ruleset:
-    return Ruleset(version=rules.version, path=rules.path, rules=(rule,), providers=rules.providers)
+    return replace(rules, rules=(rule,))
 
 
 def _event(rules: Ruleset, source: str, data: Json) -> Event:
     """Make a test's event, as if its sender had proved itself."""
-    made = received(rules.sources[source], {}, b"{}", Trust.VERIFIED, now_ms())
-    return Event(
-        id=made.id,
-        source=source,
-        type=None,
-        delivery=None,
-        digest=made.digest,
-        received_at=made.received_at,
-        verified=Trust.VERIFIED,
-        body=b"",
-        data=data,
-    )
+    return replace(received(rules.sources[source], {}, b"{}", Trust.VERIFIED, now_ms()), data=data)
 
 
 @click.command()
