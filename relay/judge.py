@@ -176,16 +176,21 @@ def _judge_reply(trial: Trial, reply: Reply) -> Verdict:
         case "done":
             return Verdict(_accepted(trial, reply, why if reading.why else f"{why}: accepted"), signal)
         case "retry":
-            if reading.after_ms:
-                until = signal.until if isinstance(signal, Throttled) else 0
-                signal = Throttled(max(until, trial.now + reading.after_ms))
-            return Verdict(trial.again(then, why), signal)
+            return Verdict(trial.again(then, why), _waits(trial, reading, signal))
         case "unknown":
             return Verdict(trial.in_doubt(then, why), signal)
         case "refused":
             return Verdict(Retry(trial.now, why, spent=False), Refused(why))
         case _:
             return Verdict(Dead(why), signal)
+
+
+def _waits(trial: Trial, reading: Reading, signal: Signal) -> Signal:
+    """Make a reading's `after` a floor for the whole provider, beside its own Retry-After."""
+    if not reading.after_ms:
+        return signal
+    until = signal.until if isinstance(signal, Throttled) else 0
+    return Throttled(max(until, trial.now + reading.after_ms))
 
 
 def _accepted(trial: Trial, reply: Reply, why: str) -> Done:
@@ -249,8 +254,17 @@ def judge_look(trial: Trial, answer: Answer) -> Verdict:
 
 
 def _judge_blurred(trial: Trial, reply: Reply, signal: Signal) -> Verdict:
-    """Judge a look whose answer fits no known state."""
+    """Judge a look whose answer fits no known state: did the provider turn it away?"""
     then = trial.now + trial.wait
+    # DocFlow refuses a key and sets its limits with HTTP 200, for looks as for calls.
+    reading = None if _broke_off(reply) else read(trial.provider.outcomes, reply)
+    if reading is not None and reading.is_ in {"refused", "retry"}:
+        why = f"{reply.status}: {reading.why}"
+        if reading.is_ == "refused":
+            return Verdict(trial.look_again(trial.now, why), Refused(why))
+        return Verdict(
+            trial.look_again(max(then, trial.now + reading.after_ms), why), _waits(trial, reading, signal)
+        )
     match reply.status:
         case 401 | 403:
             why = f"{reply.status}{REFUSAL}"

@@ -13,6 +13,7 @@ from build import (
     call,
     check,
     kind,
+    provider,
     reading,
     reply,
     trial,
@@ -27,9 +28,11 @@ from relay.call import (
     Dead,
     Done,
     Outcome,
+    Refused,
     Retry,
     State,
     Step,
+    Throttled,
     Unknown,
     Verdict,
 )
@@ -195,3 +198,40 @@ def test_nothing_waits_longer_than_is_believed(
         outcome = judged(one, reply(status, retry_after=said, retry_after_ms=millis)).outcome
         at: Millis = outcome.at if isinstance(outcome, Retry | Unknown) else NOW
         assert at == NEVER or at <= NOW + LONGEST_WAIT_MS * 11 // 10
+
+
+SAYS = (
+    reading("refused", {"status": 200, "body.code": 40102}, why="no such key"),
+    reading("retry", {"status": 200, "body.code": 40306}, why="too many calls", after_ms=3_000),
+    reading("done", {"status": 200, "body.code": 200}),
+)
+
+
+@pytest.mark.parametrize("tries", [0, 1])
+def test_a_look_is_refused_in_the_words_of_the_provider(tries: int) -> None:
+    """Refused credentials pause the provider, also when they are told with a 200: no event dies of it."""
+    verdict = judge_look(
+        trial(where=provider(outcomes=SAYS), tries=tries, looks=LOOKS), reply(200, {"code": 40102})
+    )
+
+    assert Refused("200: no such key") == verdict.signal
+    assert not verdict.blurred
+    assert after(call(step=Step.LOOK, tries=tries), verdict, NOW).step is Step.LOOK
+    assert isinstance(verdict.outcome, Unknown if tries else Retry)
+
+
+def test_a_look_that_is_too_early_waits_as_the_provider_says() -> None:
+    """A limit that is told with a 200 is a limit: it uses up no look."""
+    verdict = judge_look(trial(where=provider(outcomes=SAYS), looks=LOOKS), reply(200, {"code": 40306}))
+
+    assert Throttled(NOW + 3_000) == verdict.signal
+    assert isinstance(verdict.outcome, Retry)
+    assert verdict.outcome.at >= NOW + 3_000
+    assert not verdict.blurred
+
+
+def test_a_success_that_shows_no_state_is_no_state() -> None:
+    """The provider's "done" is for calls: a look has to find the resource."""
+    verdict = judge_look(trial(where=provider(outcomes=SAYS)), reply(200, {"code": 200}))
+
+    assert verdict.blurred

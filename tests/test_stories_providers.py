@@ -134,6 +134,26 @@ def test_too_many_calls_a_second_wait_three(shared: Story) -> None:
     assert (State.DONE, 1) == (call.state, shared.docflow.retries["1978297791713619001"])
 
 
+def test_a_wrong_secret_told_with_a_200_pauses_too(tmp_path: Path) -> None:
+    """DocFlow refuses even a look with HTTP 200: its events wait for the right secret, and none dies."""
+    with story(tmp_path) as on:
+        on.start(DOCFLOW_SECRET_CODE="a-secret-that-was-withdrawn")
+        for number in range(20):
+            on.docflow.add(key := str(10**18 + number))
+            on.post("docflow", {"task_id": key, "status": "failed"})
+        until(lambda: on.gate("docflow").paused, "it is paused")
+        assert 0 == on.relay.end()
+        waiting, refused = on.calls(), len(on.docflow.calls)
+        paused = on.relay.said("provider.paused")
+        on.start()
+        done = on.all_done()
+
+        assert 1 == len(paused)
+        assert refused <= 5
+        assert [(State.QUEUED, 0)] * 20 == [(call.state, call.looks) for call in waiting]
+        assert [1] * 20 == [call.tries for call in done] == list(on.docflow.retries.values())
+
+
 def test_wrong_parameters_are_the_end(shared: Story) -> None:
     """Code 40004 comes with HTTP 200, and no later call would fare better."""
     posts = len(sent(shared.docflow))

@@ -61,7 +61,7 @@ def test_what_was_claimed_is_made_though_the_disk_is_full_right_after(tmp_path: 
 
 
 def test_a_full_disk_does_not_hold_up_the_stop(tmp_path: Path) -> None:
-    """When the grace is over, an answer that finds no room is let go: its call is unknown at the next start."""
+    """After the grace, an answer that finds no room is let go: its call is unknown at the next start."""
     out = asyncio.Event()
     keeper = Keeper(SQLite(tmp_path / "relay.db"))
 
