@@ -34,6 +34,22 @@ MOVES: Final[Mapping[State, frozenset[State]]] = {
 }
 
 
+class Kind(StrEnum):
+    """What a call is for. All wait in one queue."""
+
+    RETRY = "retry"  #: the provider is asked to do it again
+    CHECK = "check"  #: an accepted retry: did it help?
+    PAGE = "page"  #: one run of a watch, page after page
+
+
+class Seen(StrEnum):
+    """How a look found the resource."""
+
+    FAILED = "failed"
+    RUNNING = "running"
+    RECOVERED = "recovered"
+
+
 class Step(StrEnum):
     """What the next try of a call is."""
 
@@ -46,23 +62,31 @@ class Call:
     """One request that relay owes a provider."""
 
     id: str
-    event: str  #: the id of the event that caused it
-    case: str  #: the key of the failing resource
+    kind: Kind = Kind.RETRY
+    event: str | None  #: the id of the event that caused it; a watch's run has none
+    case: str | None = None  #: the id of the case that it is for
+    key: str  #: the key of the failing resource; of a watch's run, the watch's name
     rule: str
     provider: str
-    action: str
+    action: str  #: of a watch's run, the provider's listing
     values: Mapping[str, Json]  #: what the action's placeholders are filled with
     state: State = State.QUEUED
     step: Step = Step.SEND
     why: str = ""  #: why it stands where it stands
     due_at: Millis  #: queued, unknown: its next try; running: the end of its lease
     tries: int = 0  #: sends that the provider answered, or may have seen
+    doubts: int = 0  #: sends of which nobody can say what they did
+    room: int = 1_000  #: how many sends may have done something, before the resource's budget is spent
+    mark: str = ""  #: what a look saw before the send, and what changes when it is done
+    batch: str = ""  #: ``field:max``: it may share a request with others of its kind; empty: alone
+    only: str = ""  #: the hours in which it may be sent; empty: always
     looks: int = 0  #: looks that could not tell how the resource is
     attempts: int = 0  #: all tries, looks and unreachable providers included
     alias: str | None = None  #: the id under which the provider goes on, where its answer says one
     lease: str | None = None
     created_at: Millis
     settled_at: Millis | None = None
+    seen: Seen | None = None  #: how the look found the resource that ended it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +110,7 @@ class Done:
 
     why: str
     alias: str | None = None
+    seen: Seen | None = None  #: a look, not the answer, is what ended it
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +121,8 @@ class Retry:
     why: str
     step: Step = Step.SEND
     spent: bool = True
+    doubt: bool = False  #: this try may have done it: policy allows a double, and it shows
+    alone: bool = False  #: a batch was refused: each of its calls goes alone from here on
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +179,7 @@ class Verdict:
     outcome: Outcome
     signal: Signal | None  #: None: the provider had no part in it
     blurred: bool = False  #: a look that could not tell
+    mark: str | None = None  #: what a look saw of the resource, to be compared after the send
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

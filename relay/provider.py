@@ -148,6 +148,10 @@ class Check:
 
     shape: Shape
     states: tuple[Reading, ...]  #: is_: failed | running | recovered | refused; first match wins
+    mark: str = ""  #: where the answer says what changes with each run: ``data.updatedAt``
+    wait_ms: tuple[Millis, ...] = (5_000, 15_000, 60_000, 300_000, 900_000)
+    """Before the first, second, … look after an accepted retry; the last stays."""
+    within_ms: Millis = 21_600_000  #: how long an accepted retry may take before a person is asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,12 +175,47 @@ class Action:
     shape: Shape
     values: Mapping[str, Value]
     idempotent: bool = False  #: a second call does no harm
-    on_unknown: Literal["check", "resend", "person"] = "person"
+    on_unknown: Literal["check", "resend_same_key", "resend", "person"] = "person"
     check_first: bool = False  #: look before the first send, too
     outcomes: tuple[Reading, ...] = ()  #: is_: done | retry | unknown | dead | refused; first match wins
     check: Check | None = None
-    keep: str = ""  #: where the answer says the id to go on with: ``data.id``
+    keep: Mapping[str, str] = field(default_factory=dict)
+    """The value whose new id the answer may say, and where: ``{"job_id": "data.id"}``; one at most."""
     examples: tuple[Example, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paging:
+    """How a list goes on: with a cursor out of the answer, or with the next number."""
+
+    query: str  #: the parameter that says where to go on
+    cursor: str = ""  #: where the answer says it: ``last_id``; empty: pages are numbered from 1
+    more: Meets | None = None  #: the answer says that there is more; None: a page without items is the last
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """A list of what failed, which a watch asks for again and again."""
+
+    name: str
+    title: str
+    shape: Shape  #: GET; ``{since}`` stands for the time from which on a log is read
+    values: Mapping[str, Value]
+    items: str  #: where the answer has them: ``result.files``; lists on the way are walked through
+    id: str  #: template over an item: what makes it the same one as before
+    failed: Meets | None = None  #: the items that count; None: all
+    event: Json = None  #: template over an item: the event's body; None: the item itself
+    log: bool = False  #: each item is an event that stays; else it is in the list while it is failing
+    paging: Paging | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storm:
+    """More than *cases* of a provider opened within *within_ms* are a storm; 0: never."""
+
+    cases: int = 20
+    within_ms: Millis = 60_000
+    rest_ms: Millis = 30_000  #: how long nothing is tried after a retry that did not help; doubles each time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,5 +232,7 @@ class Provider:
     tries: int = 8  #: sends of one call before it is dead
     outcomes: tuple[Reading, ...] = ()  #: after the action's own, before the common table
     actions: Mapping[str, Action]
+    listings: Mapping[str, Listing] = field(default_factory=dict)
+    storm: Storm = field(default_factory=Storm)
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     files: Path | None = None  #: the folder that uploads come from

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from relay.case import Policy
 from relay.event import Json, Millis
 from relay.provider import Meets, Provider
 from relay.secret import Secret
@@ -26,6 +27,7 @@ class Source:
     prefix: str = ""  #: required before the signature or token, then stripped: ``sha256=``, ``Bearer ``
     delivery: tuple[str, ...] = ()  #: first that is there: ``header:x-github-delivery``, ``body:src.id``
     type: tuple[str, ...] = ()  #: the same for the event's type
+    recovered: Meets | None = None  #: the event that says that a resource is well
     redact: tuple[str, ...] = ()  #: JSON member names whose values are cut before anything is stored
     max_bytes: int = 1 << 20
     dedupe_ms: Millis = 7 * DAY_MS  #: how long a delivery is known as a duplicate
@@ -37,6 +39,18 @@ class Condition(Meets, Protocol):
     def miss(self, data: Json) -> object | None:
         """Return the first condition that failed, to be shown with ``str``; None if all is met."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """A standing question to a provider that tells us nothing by itself; its answers become events."""
+
+    name: str
+    provider: str
+    listing: str  #: the provider's
+    source: str  #: the source as which its events come in
+    every_ms: Millis
+    with_: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +74,9 @@ class Rule:
     action: str
     with_: Mapping[str, Json]  #: value name → template over the event
     case: str = ""  #: template for the key of the failing resource; empty: provider and values
+    recovered: Condition | None = None  #: the event that says it is well; None: the source's own
+    policy: Policy = field(default_factory=Policy)  #: how far to go
+    approve: Condition | None = None  #: whose retries wait for a person's yes; None: as policy says
     tests: tuple[RuleTest, ...] = ()
 
 
@@ -72,6 +89,8 @@ class Ruleset:
     sources: Mapping[str, Source] = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
     providers: Mapping[str, Provider] = field(default_factory=dict)
+    watches: Mapping[str, Watch] = field(default_factory=dict)
+    watched: Mapping[str, Source] = field(default_factory=dict)  #: what they feed; nobody can post there
 
     def secrets(self) -> tuple[Secret, ...]:
         """Every secret in use, for the net that keeps them out of logs and the database."""
