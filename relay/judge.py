@@ -1,151 +1,56 @@
-"""What does an answer mean, and when is the next try?"""
+"""What does an answer mean for its call, and what becomes of the call?"""
 
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from datetime import UTC
-from email.utils import parsedate_to_datetime
-from fractions import Fraction
-from math import ceil
-from typing import Final
+from dataclasses import replace
 
-from relay.body import Unparsable, parse
 from relay.call import (
-    NEVER,
-    Answered,
     Call,
     Dead,
     Done,
     Failed,
+    Kind,
     Outcome,
     Refused,
     Retry,
     Signal,
     State,
     Step,
-    Throttled,
     Unknown,
     Verdict,
 )
 from relay.errors import Unfit
-from relay.event import Json, Millis, as_name
+from relay.event import Millis, as_name
 from relay.gate import LONGEST_WAIT_MS
-from relay.provider import Action, Answer, Fault, Provider, Reading, Reply
+from relay.look import REFUSAL, judge_check, judge_look, judge_page
+from relay.provider import Answer, Fault, Reply
 from relay.template import at, plain
-
-BASE_MS: Final = 2_000
-CAP_MS: Final = 900_000
-FLOOR_MS: Final = 500
-
-LOOKS: Final = 6
-"""Looks that can't tell, before a person is asked."""
-
-REFUSAL: Final = ": the provider refuses our credentials"
-
-SETTLES_MS: Final = 2_000
-"""A look right after a call in doubt could find the state from before it: it waits at least so long."""
-
-_SECONDS: Final = re.compile(r"[0-9]{1,100}(\.[0-9]{1,9})?")
+from relay.trial import SETTLES_MS, PageTrial, Trial, believed_ms, broke_off, facts, read, retry_after_ms
 
 
-def backoff_ms(number: int, luck: float) -> Millis:
-    """Milliseconds to wait after try *number*: full jitter below a doubling cap, at least half a second."""
-    # Cap the exponent, not only the result: 2 ** 5000 is a number with 1,500 digits.
-    cap = min(CAP_MS, BASE_MS << min(max(number - 1, 0), 20))
-    return max(FLOOR_MS, int(luck * cap))
-
-
-def retry_after_ms(reply: Reply, now: Millis) -> Millis | None:
-    """
-    Milliseconds that the answer asks us to wait, rounded up; None if it does not say.
-
-    Seconds (RFC 9110 10.2.3), fractional ones too, as X-Pkg sends them; an HTTP date, measured against
-    the answer's own Date where it has one, because that clock made it; `retry-after-ms`.
-    """
-    found = reply.headers.get("retry-after-ms", "").strip()
-    if found.isascii() and found.isdigit() and len(found) <= 13:
-        return int(found)
-    found = reply.headers.get("retry-after", "").strip()
-    if _SECONDS.fullmatch(found):
-        # Exactly: a float would round 1000000000.000000001 down.
-        return ceil(Fraction(found) * 1000)
-    until = _date_ms(found)
-    if until is None:
-        return None
-    return max(0, until - (_date_ms(reply.headers.get("date", "")) or now))
-
-
-def _believed_ms(reply: Reply, now: Millis) -> Millis:
-    """Milliseconds that the answer asks us to wait, up to a day: no header may stop us for ever."""
-    return min(retry_after_ms(reply, now) or 0, LONGEST_WAIT_MS)
-
-
-def _broke_off(reply: Reply) -> bool:
-    """Say if a success lacks a part, which may be the very part that would have said otherwise."""
-    return not reply.whole and 200 <= reply.status < 300
-
-
-def _date_ms(text: str) -> Millis | None:
-    try:
-        when = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):  # the latter for a time zone of many digits
-        return None
-    return int(when.replace(tzinfo=when.tzinfo or UTC).timestamp() * 1000)
-
-
-def facts(reply: Reply) -> Json:
-    """Return the answer as data for patterns: status, headers, and the body as JSON or else as text."""
-    body: Json
-    try:
-        body = parse(reply.body)
-    except Unparsable:
-        body = reply.body.decode("utf-8", "replace").strip()
-    return {"status": reply.status, "headers": dict(reply.headers), "body": body}
-
-
-def read(readings: Iterable[Reading], reply: Reply) -> Reading | None:
-    """Return the first reading that the answer meets."""
-    data = facts(reply)
-    return next((reading for reading in readings if reading.when.meets(data)), None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """One try of a call, as judged: *call* as claimed, its `attempts` counting this one."""
-
-    provider: Provider
-    action: Action
-    call: Call
-    now: Millis  #: when the answer came
-    luck: float  #: between 0 and 1
-
-    @property
-    def wait(self) -> Millis:
-        """Return the backoff that this try has earned, in milliseconds."""
-        return backoff_ms(self.call.attempts, self.luck)
-
-    def again(self, at: Millis, why: str, *, spent: bool = True) -> Outcome:
-        """Send once more, unless no try is left."""
-        tries = self.call.tries + spent
-        if tries >= self.provider.tries:
-            return Dead(f"no try is left after {tries}: {why}")
-        return Retry(at, why, spent=spent)
-
-    def in_doubt(self, at: Millis, why: str) -> Outcome:
-        """Bytes may have arrived, and what came of it is not known."""
-        if self.action.idempotent or self.action.on_unknown == "resend":
-            return self.again(at, why)
-        if self.action.on_unknown == "check":
-            return Unknown(max(at, self.now + SETTLES_MS), why)
-        return Unknown(NEVER, f"needs a person: {why}")
-
-    def look_again(self, at: Millis, why: str) -> Outcome:
-        """Still not known; a call that was never sent is queued, one that may have arrived is unknown."""
-        return Unknown(at, why) if self.call.tries else Retry(at, why, step=Step.LOOK, spent=False)
+def judged(trial: Trial | PageTrial, answer: Answer) -> Verdict:
+    """Say what an answer means, whatever was asked."""
+    match trial:
+        case PageTrial():
+            return judge_page(trial, answer)
+        case Trial() if trial.call.kind is Kind.CHECK:
+            return judge_check(trial, answer)
+        case Trial() if trial.call.step is Step.LOOK:
+            return judge_look(trial, answer)
+        case Trial():
+            return judge(trial, answer)
 
 
 def judge(trial: Trial, answer: Answer) -> Verdict:
     """Say what the answer to a sent call means for the call and for its provider."""
+    verdict = _judge(trial, answer)
+    outcome = verdict.outcome
+    doubtful = trial.action.on_unknown == "resend_same_key" and trial.call.doubts > 0
+    if doubtful and isinstance(outcome, Retry) and trial.policy(outcome.at) in {"check", "person"}:
+        # By then the provider may have forgotten the key, and would take the call for a new one.
+        return replace(verdict, outcome=replace(outcome, step=Step.LOOK))
+    return verdict
+
+
+def _judge(trial: Trial, answer: Answer) -> Verdict:
     match answer:
         case Fault(why=why, ours=True):
             return Verdict(Dead(why, spent=False), None)
@@ -158,13 +63,13 @@ def judge(trial: Trial, answer: Answer) -> Verdict:
 
 
 def _judge_reply(trial: Trial, reply: Reply) -> Verdict:
-    signal, wait = _signal(reply, trial), trial.wait
-    asked = _believed_ms(reply, trial.now)
+    signal, wait = trial.signal(reply), trial.wait
+    asked = believed_ms(reply, trial.now)
     if asked:
         # Only ever later than asked: a call that comes early is refused again, or gets us blocked.
         wait = max(wait, asked + int(trial.luck * asked / 10))
     readings = (*trial.action.outcomes, *trial.provider.outcomes)
-    if readings and _broke_off(reply):
+    if readings and broke_off(reply):
         why = f"{reply.status}: the answer broke off"
         return Verdict(trial.in_doubt(trial.now + wait, why), signal)
     reading = read(readings, reply)
@@ -176,7 +81,7 @@ def _judge_reply(trial: Trial, reply: Reply) -> Verdict:
         case "done":
             return Verdict(_accepted(trial, reply, why if reading.why else f"{why}: accepted"), signal)
         case "retry":
-            return Verdict(trial.again(then, why), _waits(trial, reading, signal))
+            return Verdict(trial.again(then, why), trial.slowed(reading, signal))
         case "unknown":
             return Verdict(trial.in_doubt(then, why), signal)
         case "refused":
@@ -185,24 +90,16 @@ def _judge_reply(trial: Trial, reply: Reply) -> Verdict:
             return Verdict(Dead(why), signal)
 
 
-def _waits(trial: Trial, reading: Reading, signal: Signal) -> Signal:
-    """Make a reading's `after` a floor for the whole provider, beside its own Retry-After."""
-    if not reading.after_ms:
-        return signal
-    until = signal.until if isinstance(signal, Throttled) else 0
-    return Throttled(max(until, trial.now + reading.after_ms))
-
-
 def _accepted(trial: Trial, reply: Reply, why: str) -> Done:
     """Say that it is done, and under which id it goes on if the answer tells."""
-    if not trial.action.keep:
-        return Done(why)
-    try:
-        alias = as_name(plain(at(facts(reply), f"body.{trial.action.keep}"), "the id"))
-    except Unfit:
-        return Done(why)
-    moved = alias not in trial.call.values.values()
-    return Done(f"{why}, goes on as {alias}" if moved else why, alias)
+    for name, path in trial.action.keep.items():
+        try:
+            alias = as_name(plain(at(facts(reply), f"body.{path}"), "the id"))
+        except Unfit:
+            continue
+        moved = alias != str(trial.call.values.get(name))
+        return Done(f"{why}, goes on as {alias}" if moved else why, alias)
+    return Done(why)
 
 
 def _by_status(trial: Trial, reply: Reply, wait: Millis, signal: Signal) -> tuple[Outcome, Signal]:
@@ -228,103 +125,52 @@ def _by_status(trial: Trial, reply: Reply, wait: Millis, signal: Signal) -> tupl
             return Dead(said), signal
 
 
-def judge_look(trial: Trial, answer: Answer) -> Verdict:
-    """Say what a look at the resource means for its call: send it (again), or is nothing left to do?"""
-    if isinstance(answer, Fault):
-        why = f"the look failed: {answer.why}"
-        return Verdict(trial.look_again(trial.now + trial.wait, why), None if answer.ours else Failed())
-    signal = _signal(answer, trial)
-    assert trial.action.check is not None
-    reading = None if _broke_off(answer) else read(trial.action.check.states, answer)
-    if reading is None:
-        return _judge_blurred(trial, answer, signal)
-    sent = trial.call.tries > 0
-    match reading.is_:
-        case "failed":
-            why = reading.why or "it has still failed"
-            return Verdict(trial.again(trial.now, why, spent=False), signal)
-        case "running":
-            why = "it is running again" if sent else "it is running already: not called"
-            return Verdict(Done(reading.why or why), signal)
-        case "recovered":
-            why = "it has recovered" if sent else "it recovered by itself: not called"
-            return Verdict(Done(reading.why or why), signal)
-        case _:
-            return Verdict(Dead(reading.why or "its state forbids a retry"), signal)
+def apart(trial: Trial, verdict: Verdict) -> Verdict:
+    """
+    Say what the refusal of a batch of several means for each of its calls: it goes alone from here on.
 
-
-def _judge_blurred(trial: Trial, reply: Reply, signal: Signal) -> Verdict:
-    """Judge a look whose answer fits no known state: did the provider turn it away?"""
-    then = trial.now + trial.wait
-    # DocFlow refuses a key and sets its limits with HTTP 200, for looks as for calls.
-    reading = None if _broke_off(reply) else read(trial.provider.outcomes, reply)
-    if reading is not None and reading.is_ in {"refused", "retry"}:
-        why = f"{reply.status}: {reading.why}"
-        if reading.is_ == "refused":
-            return Verdict(trial.look_again(trial.now, why), Refused(why))
-        return Verdict(
-            trial.look_again(max(then, trial.now + reading.after_ms), why), _waits(trial, reading, signal)
-        )
-    match reply.status:
-        case 401 | 403:
-            why = f"{reply.status}{REFUSAL}"
-            return Verdict(trial.look_again(trial.now, why), Refused(why))
-        case status if status in {408, 425, 429} or status >= 500:
-            then = max(then, trial.now + _believed_ms(reply, trial.now))
-            return Verdict(trial.look_again(then, f"the look was answered {status}"), signal)
-        case status:
-            why = f"{status}: {trial.provider.name}'s answer does not tell whether it has still failed"
-            if trial.call.looks + 1 < LOOKS:
-                return Verdict(trial.look_again(then, why), signal, blurred=True)
-            return Verdict(
-                Unknown(NEVER, f"needs a person: {why}") if trial.call.tries else Dead(why), signal
-            )
-
-
-def blind(trial: Trial) -> Verdict:
-    """Say what becomes of a call in doubt whose action has no check."""
-    call = trial.call
-    if trial.action.on_unknown == "resend" or trial.action.idempotent:
-        return Verdict(trial.again(trial.now, f"sent again without a look: {call.why}", spent=False), None)
-    return Verdict(Unknown(NEVER, f"needs a person: {call.why}"), None)
+    One "no" for many may hide a "yes" for some: where there is a check, each is looked at first.
+    """
+    if not isinstance(verdict.outcome, Dead):
+        return verdict
+    why, looks = f"{verdict.outcome.why}: was one of a batch, goes alone now", trial.action.check is not None
+    then, step = (trial.now + SETTLES_MS, Step.LOOK) if looks else (trial.now, Step.SEND)
+    return replace(verdict, outcome=Retry(then, why, step=step, spent=False, alone=True))
 
 
 def after(call: Call, verdict: Verdict, now: Millis) -> Call:
     """Return *call* after a try that meant *verdict*."""
-    seen = 1 if call.step is Step.SEND else 0
-    call = replace(call, looks=call.looks + verdict.blurred, lease=None)
-    match verdict.outcome:
-        case Done(why, alias):
-            tries = call.tries + seen
-            return replace(call, state=State.DONE, why=why, tries=tries, alias=alias, settled_at=now)
+    outcome = verdict.outcome
+    sent = 1 if call.step is Step.SEND else 0
+    doubt = isinstance(outcome, Unknown) or (isinstance(outcome, Retry) and outcome.doubt)
+    call = replace(
+        call,
+        doubts=call.doubts + (sent if doubt else 0),
+        looks=call.looks + verdict.blurred,
+        mark=call.mark if verdict.mark is None else verdict.mark,
+        lease=None,
+    )
+    match outcome:
+        case Done(why, alias, seen):
+            # The pages that failed in a row are counted: one that was read ends the row.
+            looks = 0 if call.kind is Kind.PAGE else call.looks
+            tries = call.tries + sent
+            done = replace(call, state=State.DONE, why=why, tries=tries, looks=looks, alias=alias, seen=seen)
+            return replace(done, settled_at=now)
         case Dead(why, spent):
-            tries = call.tries + (seen if spent else 0)
+            tries = call.tries + (sent if spent else 0)
             return replace(call, state=State.DEAD, why=why, tries=tries, settled_at=now)
         case Retry(at, why, step, spent):
-            tries = call.tries + (seen if spent else 0)
-            return replace(call, state=State.QUEUED, due_at=at, why=why, step=step, tries=tries)
+            tries, batch = call.tries + (sent if spent else 0), "" if outcome.alone else call.batch
+            return replace(call, state=State.QUEUED, due_at=at, why=why, step=step, tries=tries, batch=batch)
         case Unknown(at, why):
-            tries = call.tries + seen
+            tries = call.tries + sent
             return replace(call, state=State.UNKNOWN, due_at=at, why=why, step=Step.LOOK, tries=tries)
 
 
-def given_back(trial: Trial) -> Verdict:
+def given_back(trial: Trial | PageTrial) -> Verdict:
     """Say what becomes of a call that was out when relay had to stop."""
     why = "relay stopped before the answer came"
-    if trial.call.step is Step.LOOK:
+    if isinstance(trial, PageTrial) or trial.call.step is Step.LOOK:
         return Verdict(trial.look_again(trial.now, why), None)
     return Verdict(trial.in_doubt(trial.now, why), None)
-
-
-def _signal(reply: Reply, trial: Trial) -> Signal:
-    """Say what the status alone tells of the provider's health."""
-    asked = retry_after_ms(reply, trial.now)
-    match reply.status:
-        case 429:
-            return Throttled(trial.now + (trial.wait if asked is None else asked))
-        case 503 if asked is not None:
-            return Throttled(trial.now + asked)
-        case status if status >= 500:
-            return Failed()
-        case _:
-            return Answered()

@@ -3,8 +3,8 @@
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -15,7 +15,7 @@ import orjson
 
 from relay.errors import Unfit
 from relay.event import CONTROL, Json, Millis
-from relay.provider import Action, Auth, Provider, Request, Shape, Upload, Value
+from relay.provider import Action, Auth, Listing, Provider, Request, Shape, Upload, Value
 from relay.template import Get, fill, kind, names, plain, text
 
 EXACT: Final = 1 << 53
@@ -24,7 +24,11 @@ EXACT: Final = 1 << 53
 _HEADER: Final = re.compile(r"[\x20-\x7e\t]*")
 
 
-def checked(action: Action, values: Mapping[str, Json]) -> dict[str, Json]:
+CALL_ID: Final = "call.id"
+"""The one placeholder that is no value: it stays the same however often a call is made."""
+
+
+def checked(action: Action | Listing, values: Mapping[str, Json]) -> dict[str, Json]:
     """Return *values* in the types that *action* declares. Raises Unfit, which names the value."""
     for name in values:
         if name not in action.values:
@@ -39,33 +43,111 @@ def checked(action: Action, values: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def request(
-    provider: Provider, shape: Shape, action: Action, values: Mapping[str, Json], now: Millis
+    provider: Provider,
+    shape: Shape,
+    action: Action,
+    values: Mapping[str, Json],
+    now: Millis,
+    call_id: str = "",
 ) -> Request:
     """Fill *shape* (the action's, or its check's) with checked *values* and sign it. Raises Unfit."""
+    return _signed(provider, shape, _filled(provider, shape, action.name, values, call_id), now)
 
+
+def listing_request(
+    provider: Provider,
+    listing: Listing,
+    values: Mapping[str, Json],
+    extra_query: Mapping[str, str],
+    now: Millis,
+) -> Request:
+    """Ask for the page of *listing* that *extra_query* names. Raises Unfit."""
+    filled = _filled(provider, listing.shape, listing.name, values)
+    params = [(key, value) for key, value in filled.params if key not in extra_query]
+    return _signed(provider, listing.shape, replace(filled, params=[*params, *extra_query.items()]), now)
+
+
+def batched(
+    provider: Provider,
+    shape: Shape,
+    action: Action,
+    list_of_values: Sequence[Mapping[str, Json]],
+    field: str,
+    now: Millis,
+) -> Request:
+    """
+    Return one request for several calls: each filled alone, then the lists at *field* of their bodies joined.
+
+    Raises Unfit where anything else differs, or where that is no list.
+    """
+    if CALL_ID in {*names(list(shape.headers.values())), *names(shape.json)}:
+        raise Unfit(f"{action.name} says {{{CALL_ID}}}, and a batch is several calls")
+    each = [_filled(provider, shape, action.name, values) for values in list_of_values]
+    bodies = [one.json if isinstance(one.json, dict) else {} for one in each]
+    joined: list[Json] = []
+    rests: set[tuple[object, ...]] = set()
+    for one, body in zip(each, bodies, strict=True):
+        part = body.get(field)
+        if not isinstance(part, list):
+            raise Unfit(f"{field} in the body of {action.name} is {kind(part)}, expected a list")
+        joined += part
+        # As bytes: true and 1 are the same to Python, and not to a provider.
+        rest = _json("the body", {key: value for key, value in body.items() if key != field})
+        rests.add((one.path, tuple(one.params), tuple(one.headers.items()), rest))
+    if len(rests) != 1:
+        raise Unfit(f"the calls of this batch differ in more than {field}")
+    return _signed(provider, shape, replace(each[0], json={**bodies[0], field: joined}), now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Filled:
+    """A shape without holes, before it is signed."""
+
+    path: str  #: encoded
+    params: Sequence[tuple[str, str]]  #: not encoded
+    headers: Mapping[str, str]
+    json: Json
+    upload: Upload | None
+
+
+def _filled(
+    provider: Provider, shape: Shape, name: str, values: Mapping[str, Json], call_id: str | None = None
+) -> _Filled:
     def get(name: str) -> Json:
         if name not in values:
             raise Unfit(f"{name} is missing")
         return values[name]
 
-    path = text(shape.path, get, _segment)
-    params = [
-        (key, plain(fill(value, get), key)) for key, value in shape.query.items() if _given(value, values)
-    ]
-    body, content_type = _body(provider, shape, action, get)
-    url = provider.base_url.rstrip("/") + path
-    if params:
-        url += "?" + "&".join(f"{quote(key, safe='')}={quote(value, safe='')}" for key, value in params)
-    headers = {"Accept": "application/json"} | {
-        key: _header(text(value, get)) for key, value in shape.headers.items()
-    }
-    if content_type:
-        headers["Content-Type"] = content_type
+    def own(name: str) -> Json:
+        return call_id if name == CALL_ID and call_id is not None else get(name)
+
+    return _Filled(
+        path=text(shape.path, get, _segment),
+        params=[
+            (key, plain(fill(value, get), key)) for key, value in shape.query.items() if _given(value, values)
+        ],
+        headers={key: _header(text(value, own)) for key, value in shape.headers.items()},
+        json=fill(shape.json, own),
+        upload=_upload(provider, shape, name, get) if shape.json is None and shape.multipart else None,
+    )
+
+
+def _signed(provider: Provider, shape: Shape, filled: _Filled, now: Millis) -> Request:
+    """Encode what was filled, and add the headers that say who is calling."""
+    body = b"" if shape.json is None else _json("the body", filled.json)
+    url = provider.base_url.rstrip("/") + filled.path
+    if filled.params:
+        url += "?" + "&".join(
+            f"{quote(key, safe='')}={quote(value, safe='')}" for key, value in filled.params
+        )
+    headers = {"Accept": "application/json", **filled.headers}
+    if shape.json is not None:
+        headers["Content-Type"] = "application/json"
     signed = _Signed(
         method=shape.method,
         path=urlsplit(url).path,
-        params="&".join(f"{key}={value}" for key, value in sorted(params)),
-        body=body if isinstance(body, bytes) else b"",
+        params="&".join(f"{key}={value}" for key, value in sorted(filled.params)),
+        body=body,
         timestamp=str(now // 1000),
     )
     headers |= credentials(provider.auth, provider, signed)
@@ -73,7 +155,7 @@ def request(
         method=shape.method,
         url=url,
         headers=tuple(headers.items()),
-        body=body,
+        body=body if filled.upload is None else filled.upload,
         timeouts=provider.timeouts,
     )
 
@@ -113,21 +195,17 @@ def credentials(auth: Auth, provider: Provider, signed: _Signed) -> dict[str, st
     return {name: _header(text(value, get)) for name, value in auth.headers.items()}
 
 
-def _body(provider: Provider, shape: Shape, action: Action, get: Get) -> tuple[bytes | Upload, str]:
-    if shape.json is not None:
-        return _json("the body", fill(shape.json, get)), "application/json"
-    if not shape.multipart:
-        return b"", ""
+def _upload(provider: Provider, shape: Shape, name: str, get: Get) -> Upload:
     fields: list[tuple[str, str]] = []
     files: list[tuple[str, Path, str]] = []
-    for name, part in shape.multipart.items():
+    for key, part in shape.multipart.items():
         if isinstance(part, str):
-            fields.append((name, text(part, get)))
+            fields.append((key, text(part, get)))
         else:
-            files.append((name, _inside(provider, text(part["file"], get)), part.get("type", _OCTETS)))
+            files.append((key, _inside(provider, text(part["file"], get)), part.get("type", _OCTETS)))
     if provider.files is None:
-        raise Unfit(f"{action.name} uploads a file, and provider {provider.name} has no `files` folder")
-    return Upload(fields=tuple(fields), files=tuple(files), root=provider.files), ""
+        raise Unfit(f"{name} uploads a file, and provider {provider.name} has no `files` folder")
+    return Upload(fields=tuple(fields), files=tuple(files), root=provider.files)
 
 
 _OCTETS: Final = "application/octet-stream"

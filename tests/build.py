@@ -6,10 +6,9 @@ from typing import Any
 import orjson
 import pytest
 
-from relay.call import NEVER, Call, Dead, Done, Retry, State, Step, Unknown, Verdict
+from relay.call import NEVER, Call, Dead, Done, Kind, Retry, State, Step, Unknown, Verdict
 from relay.errors import Unfit
 from relay.event import Event, Millis, Trust
-from relay.judge import Trial
 from relay.match import Pattern
 from relay.provider import (
     Action,
@@ -17,6 +16,7 @@ from relay.provider import (
     Check,
     Fault,
     Limit,
+    Listing,
     Provider,
     Reading,
     Reply,
@@ -28,6 +28,7 @@ from relay.provider import (
 from relay.render import checked, request
 from relay.rule import Rule, Ruleset, Source
 from relay.secret import Secret
+from relay.trial import PageTrial, Trial
 
 NOW: Millis = 1_700_000_000_000
 """Tue, 14 Nov 2023 22:13:20 GMT."""
@@ -58,7 +59,8 @@ def call(**more: Any) -> Call:
     given: dict[str, Any] = {
         "id": "call_1",
         "event": "ev_1",
-        "case": "flatfile:us_jb_1",
+        "case": "case_1",
+        "key": "flatfile:us_jb_1",
         "rule": "retry jobs",
         "provider": "flatfile",
         "action": "retry",
@@ -77,18 +79,31 @@ def reading(is_: str, when: dict[str, Any], **more: Any) -> Reading:
     return Reading(is_=is_, when=Pattern(when), **more)
 
 
-def check(**states: dict[str, Any]) -> Check:
-    """Return a look at a job; each state in the order given."""
+def check(mark: str = "", **states: dict[str, Any]) -> Check:
+    """Return a look at a job; each state in the order given, its mark at *mark* of the body."""
     given = states or {
         state: {"body.status": state} for state in ("failed", "running", "recovered", "refused")
     }
-    return Check(shape=LOOK, states=tuple(reading(state, when) for state, when in given.items()))
+    return Check(shape=LOOK, mark=mark, states=tuple(reading(state, when) for state, when in given.items()))
 
 
 def action(**more: Any) -> Action:
     """Return an action with one text in its path."""
     given: dict[str, Any] = {"name": "retry", "title": "Retry", "shape": JOB, "values": {"job_id": Value()}}
     return Action(**given | more)
+
+
+def listing(**more: Any) -> Listing:
+    """Return a list of failed jobs."""
+    given: dict[str, Any] = {
+        "name": "failed_jobs",
+        "title": "Failed jobs",
+        "shape": Shape(method="GET", path="/v1/jobs", query={"status": "failed"}),
+        "values": {},
+        "items": "data",
+        "id": "{id}",
+    }
+    return Listing(**given | more)
 
 
 def provider(*actions: Action, **more: Any) -> Provider:
@@ -199,9 +214,10 @@ RESET = Fault(why="connection reset", sent=True)
 NO_FILE = Fault(why="no file 'a.zip'", sent=False, ours=True)
 
 POLICIES: list[tuple[str, dict[str, Any]]] = [
-    ("again", {"idempotent": True, "on_unknown": "person"}),
-    ("again", {"idempotent": True, "on_unknown": "check"}),
-    ("again", {"on_unknown": "resend"}),
+    ("double", {"idempotent": True, "on_unknown": "person"}),
+    ("double", {"idempotent": True, "on_unknown": "check"}),
+    ("double", {"on_unknown": "resend"}),
+    ("double", {"on_unknown": "resend_same_key"}),
     ("unknown", {"on_unknown": "check"}),
     ("person", {"on_unknown": "person"}),
 ]
@@ -215,6 +231,14 @@ def trial(
     return Trial(provider=where or provider(one), action=one, call=call(**more), now=NOW, luck=luck)
 
 
+def page_trial(*, where: Provider | None = None, luck: float = 0.0, **more: Any) -> PageTrial:
+    """Return a trial of a page of a list, of a call made with *more*."""
+    of: dict[str, Any] = {"kind": Kind.PAGE, "step": Step.LOOK, "event": None, "case": None, "key": "watch"}
+    return PageTrial(
+        provider=where or provider(), listing=listing(), call=call(**of | more), now=NOW, luck=luck
+    )
+
+
 def kind(verdict: Verdict) -> str:
     """Name an outcome in a word, as the tables do: free means that no try was spent."""
     match verdict.outcome:
@@ -222,6 +246,8 @@ def kind(verdict: Verdict) -> str:
             return "done"
         case Dead():
             return "dead"
+        case Retry(doubt=True):
+            return "double"
         case Retry(_, _, step, spent):
             return f"{'again' if spent else 'free'}{' look' if step is Step.LOOK else ''}"
         case Unknown(at, _):

@@ -9,11 +9,13 @@ from urllib.parse import parse_qsl, urlsplit
 import orjson
 import pytest
 
-from relay.call import Call, Dead, Done, Refused, Retry, Step, Unknown, Verdict
-from relay.judge import Trial, judge, judge_look, read
+from relay.call import Call, Dead, Done, Kind, Refused, Retry, Seen, Step, Unknown, Verdict
+from relay.judge import judge
 from relay.load import load
+from relay.look import judge_check, judge_look
 from relay.provider import Action, Example, Provider, Reply, Request, Shape
 from relay.render import checked, request
+from relay.trial import Trial, read
 
 ROOT = Path(__file__).parent.parent
 PROVIDERS = load(ROOT / "rules.toml", {}, secrets=False).providers
@@ -39,14 +41,16 @@ class Case:
     def request(self, shape: Shape) -> Request:
         """Fill *shape* with the example's values."""
         values = checked(self.action, self.example.with_)
-        return request(self.provider, shape, self.action, values, NOW)
+        return request(self.provider, shape, self.action, values, NOW, "call_1")
 
-    def trial(self, step: Step) -> Trial:
+    def trial(self, step: Step, kind: Kind = Kind.RETRY) -> Trial:
         """Return a first try of the example's call."""
         call = Call(
             id="call_1",
             event="ev_1",
-            case="case",
+            case="case_1",
+            key="key",
+            kind=kind,
             rule="rule",
             provider=self.provider.name,
             action=self.action.name,
@@ -142,6 +146,22 @@ def test_a_look_shows_the_state(case: Case) -> None:
     assert case.example.state == reading.is_
     step = outcome.step if isinstance(outcome, Retry) else None
     assert (Step.SEND if case.example.state == "failed" else None) == step
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.example.look], ids=str)
+def test_a_look_after_a_retry_says_if_it_helped(case: Case) -> None:
+    """The same look tells, after an accepted retry, whether it helped; while it runs, it is asked again."""
+    outcome = judge_check(case.trial(Step.LOOK, Kind.CHECK), reply(case.example.look)).outcome
+
+    match case.example.state:
+        case "running":
+            assert isinstance(outcome, Retry)
+            assert Step.LOOK is outcome.step
+        case "refused":
+            assert isinstance(outcome, Dead)
+        case state:
+            assert isinstance(outcome, Done)
+            assert Seen(state) is outcome.seen
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.example.outcome == "retry"], ids=str)

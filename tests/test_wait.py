@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from relay.call import Done, Retry, Throttled, Unknown
 from relay.gate import LONGEST_WAIT_MS
-from relay.judge import CAP_MS, FLOOR_MS, Trial, backoff_ms, judge, judge_look, retry_after_ms
+from relay.judge import judge
+from relay.look import judge_look
 from relay.provider import Reply
+from relay.trial import CAP_MS, FLOOR_MS, Trial, backoff_ms, retry_after_ms
 
 LUCK = st.floats(0, 1)
 HTTP_NOW = "Tue, 14 Nov 2023 22:13:20 GMT"
