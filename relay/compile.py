@@ -1,24 +1,37 @@
 """Does a provider's file hold together?  From its tables to a `Provider`, or to all that is wrong with it."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Final
 from urllib.parse import urlsplit
 
-from relay.action import compile_action, compile_outcomes
+from relay.action import ANSWER, compile_action, compile_outcomes
 from relay.condition import near
 from relay.document import Document
 from relay.event import Json
-from relay.inner import header, template
+from relay.inner import body_path, header, holes, pattern, template
 from relay.place import Path
-from relay.provider import Auth, Limit, Provider, Sign, Timeouts
-from relay.schema import ActionFile, AuthFile, LimitFile, OneHeader, ProviderFile, every_ms
+from relay.provider import Auth, Limit, Listing, Paging, Provider, Sign, Storm, Timeouts
+from relay.schema import (
+    ActionFile,
+    AuthFile,
+    LimitFile,
+    ListingFile,
+    OneHeader,
+    PageFile,
+    ProviderFile,
+    ShapeFile,
+    every_ms,
+)
 from relay.secret import Secret
-from relay.template import names
+from relay.shape import Shaper
 
 SIGNED: Final = frozenset({"timestamp", "method", "path", "params", "body_sha256"})
 """What a signature may cover."""
+
+SINCE: Final = "since"
+"""What relay itself fills in: from when on a watch reads a log."""
 
 
 def base_url_flaw(url: str, *, allow_http: bool) -> str:
@@ -61,16 +74,7 @@ def _asked(auth: AuthFile) -> Iterator[str]:
     templates = list(auth.headers.values())
     if auth.sign:
         templates += [auth.sign.key, *auth.sign.derive, auth.sign.text]
-    return (name.removeprefix("secret.") for name in _names(templates) if name.startswith("secret."))
-
-
-def _names(templates: Iterable[str]) -> Iterator[str]:
-    """Yield all placeholders; a broken template has none (its problem is told elsewhere)."""
-    for one in templates:
-        try:
-            yield from list(names(one))
-        except ValueError:
-            continue
+    return (name.removeprefix("secret.") for name in holes(*templates) if name.startswith("secret."))
 
 
 def _auths(doc: Document) -> Iterator[tuple[Path, AuthFile]]:
@@ -103,6 +107,11 @@ def compile_provider(
                 doc.wrong(
                     (*path, "multipart"), "a signed request can't be multipart: its body is never in memory"
                 )
+    listings = {}
+    for key in doc.keys("watch"):
+        here: Path = ("watch", key)
+        if listing := doc.fit(ListingFile, here, quiet=True):
+            listings[key] = _listing(doc, here, key, listing)
     if whole is None or auth is None:
         return None
     return Provider(
@@ -116,9 +125,57 @@ def compile_provider(
         tries=whole.tries,
         outcomes=outcomes,
         actions=actions,
+        listings=listings,
+        storm=Storm(cases=whole.storm.cases, within_ms=whole.storm.within, rest_ms=whole.storm.rest),
         secrets=secrets,
         files=files,
     )
+
+
+def _listing(doc: Document, path: Path, name: str, file: ListingFile) -> Listing:
+    """Check everything about the list that a watch asks for, and return it as far as it is right."""
+    shaper = Shaper(doc, path, file.values)
+    values = shaper.declared()
+    request = ShapeFile(request=file.request, query=file.query, headers=file.headers)
+    shape = shaper.shape(path, request, {"query": SINCE})
+    shaper.no_idle_values()
+    if shape.method not in {"GET", ""}:
+        doc.wrong((*path, "request"), f"a watch only reads: expected GET, got {shape.method}")
+    for key, value in values.items():
+        if value.type == "file":
+            doc.wrong((*path, "values", key, "type"), "a watch uploads nothing")
+    if SINCE in values:
+        doc.wrong((*path, "values", "since"), "relay fills {since} in by itself", "another name")
+    for at, hole in template(doc, (*path, "query"), file.query):
+        if hole == SINCE and not file.log:
+            doc.wrong(at, "only a log is read from a time on", "log = true, if each item is an event")
+    if file.items:
+        body_path(doc, (*path, "items"), file.items)
+    problems = len(doc.problems)
+    if not list(template(doc, (*path, "id"), file.id)) and len(doc.problems) == problems:
+        doc.wrong((*path, "id"), "every item would be the same one", 'a template over the item: "{id}"')
+    list(template(doc, (*path, "event"), file.event))
+    return Listing(
+        name=name,
+        title=file.title,
+        shape=shape,
+        values=values,
+        items=file.items,
+        id=file.id,
+        failed=None if file.failed is None else pattern(doc, (*path, "failed"), file.failed),
+        event=file.event,
+        log=file.log,
+        paging=_paging(doc, (*path, "page"), file.page, file) if file.page else None,
+    )
+
+
+def _paging(doc: Document, path: Path, page: PageFile, file: ListingFile) -> Paging:
+    if page.query in file.query:
+        doc.wrong((*path, "query"), f"{page.query!r} stands in the watch's query, too")
+    if page.cursor:
+        body_path(doc, (*path, "cursor"), page.cursor)
+    more = None if page.more is None else pattern(doc, (*path, "more"), page.more, ANSWER)
+    return Paging(query=page.query, cursor=page.cursor, more=more)
 
 
 def _limit(limit: LimitFile) -> Limit:
@@ -130,29 +187,29 @@ def _auth(doc: Document) -> Auth | None:
     """Check all auths, and return the chosen one; without any, requests go out as they are."""
     compiled: dict[Path, Auth] = {}
     for path, auth in _auths(doc):
-        holes = {"secret"}
+        known = {"secret"}
         sign = None
         if auth.sign:
             sign = Sign(key=auth.sign.key, derive=tuple(auth.sign.derive), text=auth.sign.text)
             _holes(doc, (*path, "sign", "key"), sign.key, {"secret"})
             _holes(doc, (*path, "sign", "derive"), [*auth.sign.derive], {"secret", *SIGNED})
             _holes(doc, (*path, "sign", "text"), sign.text, {"secret", *SIGNED})
-            holes |= {"timestamp", "signature"}
-            if "signature" not in _names(auth.headers.values()):
+            known |= {"timestamp", "signature"}
+            if "signature" not in holes(*auth.headers.values()):
                 doc.wrong((*path, "headers"), "expected {signature} in one of the headers")
         for name, value in auth.headers.items():
             at = (*path, "value") if path == ("auth",) else (*path, "headers", name)
             header(doc, (*path, "header") if path == ("auth",) else at, name)
-            _holes(doc, at, value, holes)
+            _holes(doc, at, value, known)
         compiled[path] = Auth(headers=auth.headers, sign=sign)
     chosen = doc.at(("auth",))
     match chosen:
         case dict():
             return compiled.get(("auth",))
         case str() if chosen:
-            known = doc.keys("auths")
-            if chosen not in known:
-                hint = near(chosen, known) if known else "it has one only: leave this out"
+            names = doc.keys("auths")
+            if chosen not in names:
+                hint = near(chosen, names) if names else "it has one only: leave this out"
                 doc.wrong(("auth",), f"there is no auth {chosen!r}", hint)
             return compiled.get(("auths", chosen))
         case None | "":

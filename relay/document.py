@@ -198,7 +198,7 @@ class Document:
             case ("source", _, "secrets", *_):
                 return True
             case ("provider", _, str(key), *_):
-                return key not in {"limit", "timeouts", "tries", "allow_http"}
+                return key not in {"limit", "timeouts", "tries", "allow_http", "storm"}
             case _:
                 return False
 

@@ -67,6 +67,23 @@ def template(doc: Document, path: Path, value: Json) -> Iterator[tuple[Path, str
                 yield from ((path, name) for name in found)
 
 
+def holes(*templates: Json) -> set[str]:
+    """Return all placeholders of *templates*; a broken one has none (its problem is told elsewhere)."""
+    found: set[str] = set()
+    for one in templates:
+        try:
+            found.update(names(one))
+        except ValueError:
+            continue
+    return found
+
+
+def body_path(doc: Document, path: Path, text: str) -> None:
+    """Check a dotted path into an answer's body."""
+    if not re.fullmatch(r'[^\s{}|".]+(\.[^\s{}|".]+)*', text):
+        doc.wrong(path, f'expected a path into the body, such as "data.id", got {text!r}')
+
+
 def header(doc: Document, path: Path, name: str) -> None:
     """Check the name of a header that a request shall carry."""
     if not HEADER.fullmatch(name):

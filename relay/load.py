@@ -8,16 +8,25 @@ from pathlib import Path as FilePath
 from types import MappingProxyType
 from typing import Final
 
+from relay.calling import calling, check_call, constants, values_of, watch_sources
 from relay.compile import asked, compile_provider
 from relay.condition import near
 from relay.document import UNKNOWN, Document, Layer, read
 from relay.errors import ConfigError, Problem
 from relay.inner import pattern, template
 from relay.place import Path
-from relay.preset import compile_source, laid
-from relay.provider import Provider
-from relay.rule import Rule, Ruleset, RuleTest, Source
-from relay.schema import ActionFile, PresetFile, RuleFile, RulesFile, RuleTestFile, SettingsFile, ValueFile
+from relay.policy import compile_knobs
+from relay.preset import compile_preset, compile_source, laid, watched
+from relay.provider import Provider, Storm
+from relay.rule import Rule, Ruleset, RuleTest, Source, Watch
+from relay.schema import (
+    ActionFile,
+    RuleFile,
+    RulesFile,
+    RuleTestFile,
+    SettingsFile,
+    WatchFile,
+)
 from relay.secret import Secret
 from relay.vault import find
 
@@ -70,7 +79,8 @@ class _Loader:
         rules.fit(RulesFile)
         sources = self._sources(rules, top, added["sources"])
         providers, documents = self._providers(rules, top, added["providers"])
-        compiled = tuple(self._rules(rules, documents))
+        compiled = tuple(self._rules(rules, documents, providers))
+        watches = {watch.name: watch for watch in self._watches(rules, documents, providers)}
         digest = hashlib.sha256()
         for name in sorted(self.seen):
             digest.update(
@@ -82,6 +92,8 @@ class _Loader:
             sources=MappingProxyType(sources),
             rules=compiled,
             providers=MappingProxyType(providers),
+            watches=MappingProxyType(watches),
+            watched=MappingProxyType(self._watched(rules, sources, added["sources"])),
         )
 
     def _environ(self, source: str | None = None) -> Mapping[str, str] | None:
@@ -115,7 +127,7 @@ class _Loader:
     def _sources(self, rules: Document, top: Layer, added: Mapping[str, Layer | None]) -> dict[str, Source]:
         for name, layer in added.items():
             if layer:
-                Document([*self._layers("sources", name, added)], self.problems).fit(PresetFile)
+                compile_preset(Document([*self._layers("sources", name, added)], self.problems))
         found = {}
         for name in rules.keys("source"):
             if not _NAME.fullmatch(name):
@@ -140,6 +152,16 @@ class _Loader:
             presets = self._layers("sources", preset, added)
         return compile_source(Document(laid(presets, own), self.problems), name, self._environ(name))
 
+    def _watched(
+        self, rules: Document, sources: Mapping[str, Source], added: Mapping[str, Layer | None]
+    ) -> dict[str, Source]:
+        """Return the sources that watches feed, those of the rules among them."""
+        found = {}
+        for name in watch_sources(rules):
+            presets = Document(self._layers("sources", name, added), self.problems)
+            found[name] = sources.get(name) or watched(presets, name)
+        return found
+
     # -- providers --
 
     def _providers(
@@ -148,7 +170,8 @@ class _Loader:
         """Return the providers in use, and the documents of all whose actions a rule may name."""
         known = _built_in("providers") | added.keys()
         configured = rules.keys("provider")
-        called = {call.partition(".")[0] for call in _calls(rules)} & known
+        calls = [call for kind in ("rule", "watch") for _, call in calling(rules, kind) if call]
+        called = {call.partition(".")[0] for call in calls} & known
         documents: dict[str, Document | None] = dict.fromkeys(known)
         found = {}
         for name in configured:
@@ -193,7 +216,8 @@ class _Loader:
         """Find the folder for uploads, beside the rules; an action that uploads needs it."""
         folder = rules.at(("provider", name, "files"))
         if not isinstance(folder, str) or not folder:
-            if any(value.type == "file" for _, value in _values(doc)):
+            values = (values_of(doc, "action", name) or {} for name in doc.keys("action"))
+            if any(value.type == "file" for several in values for value in several.values()):
                 hint = 'for example files = "packages", a folder beside this file'
                 rules.wrong(("provider", name), f"the provider {name} uploads, and needs files", hint)
             return None
@@ -206,39 +230,45 @@ class _Loader:
 
     # -- rules --
 
-    def _rules(self, rules: Document, documents: Mapping[str, Document | None]) -> Iterator[Rule]:
+    def _rules(
+        self,
+        rules: Document,
+        documents: Mapping[str, Document | None],
+        providers: Mapping[str, Provider],
+    ) -> Iterator[Rule]:
         """Check each rule, one of the wrong form as far as it goes, and yield those that are right."""
-        several = rules.at(("rule",))
-        names: dict[str, int] = {}
-        for number, rule in enumerate(several if isinstance(several, list) else []):
-            path: Path = ("rule", number)
-            name, when = rules.at((*path, "name")), rules.at((*path, "when"))
-            if isinstance(name, str) and names.setdefault(name, number) != number:
-                rules.wrong((*path, "name"), f"rule[{names[name] + 1}] has this name already")
+        for path, call in calling(rules, "rule"):
+            when = rules.at((*path, "when"))
             self._from(rules, (*path, "from"))
-            if isinstance(rule, dict) and isinstance(rule.get("call"), str):
-                self._call(rules, path, rule["call"], documents)
+            check_call(rules, path, call, documents)
             for key in ("case", "with"):
                 list(template(rules, (*path, key), rules.at((*path, key))))
             meets = pattern(rules, (*path, "when"), when) if isinstance(when, dict) else None
             file = rules.fit(RuleFile, path, quiet=True)
+            name, _, action = (call or "").partition(".")
+            storm = providers[name].storm if name in providers else Storm()
+            doc = documents.get(name)
+            asked_of = doc.fit(ActionFile, ("action", action), quiet=True) if doc else None
+            knobs = compile_knobs(rules, path, asked_of, storm, file)
             if file and meets:
-                provider, _, action = file.call.partition(".")
                 yield Rule(
                     name=file.name,
                     sources=tuple(file.from_),
                     when=meets,
-                    provider=provider,
+                    provider=name,
                     action=action,
                     with_=file.with_,
                     case=file.case,
+                    recovered=knobs.recovered,
+                    approve=knobs.approve,
+                    policy=knobs.policy,
                     tests=tuple(
                         _test(rules, (*path, "test", each), one) for each, one in enumerate(file.test)
                     ),
                 )
 
     def _from(self, rules: Document, path: Path) -> None:
-        known, names = rules.keys("source"), rules.at(path)
+        known, names = [*rules.keys("source"), *watch_sources(rules)], rules.at(path)
         each = (
             [((*path, n), name) for n, name in enumerate(names)]
             if isinstance(names, list)
@@ -248,32 +278,32 @@ class _Loader:
             if isinstance(name, str) and name not in known:
                 rules.wrong(at, f"there is no source {name!r}", near(name, known))
 
-    def _call(self, rules: Document, path: Path, call: str, documents: Mapping[str, Document | None]) -> None:
-        """Check that the call names an action, and gives it all its values and no others."""
-        provider, dot, name = call.partition(".")
-        at = (*path, "call")
-        if not dot or not name:
-            rules.wrong(at, f"expected provider.action, got {call!r}", 'as in "writer.retry"')
-            return
-        if provider not in documents:
-            rules.wrong(at, f"there is no provider {provider!r}", near(provider, documents))
-            return
-        doc = documents[provider]
-        if doc is None:
-            return
-        known = doc.keys("action")
-        if name not in known:
-            rules.wrong(at, f"{provider} has no action {name!r}", near(name, known))
-            return
-        action = doc.fit(ActionFile, ("action", name), quiet=True)
-        given = rules.at((*path, "with")) or {}
-        if action is None or not isinstance(given, dict):
-            return
-        for key in sorted(given.keys() - action.values.keys()):
-            rules.wrong((*path, "with", key), f"{call} has no value {key!r}", near(key, action.values))
-        for key, value in action.values.items():
-            if not value.optional and key not in given:
-                rules.wrong((*path, "with"), f"{call} needs {key}", value.title)
+    # -- watches --
+
+    def _watches(
+        self,
+        rules: Document,
+        documents: Mapping[str, Document | None],
+        providers: Mapping[str, Provider],
+    ) -> Iterator[Watch]:
+        """Check each watch, and yield those of the right form."""
+        for path, call in calling(rules, "watch"):
+            check_call(rules, path, call, documents, "watch")
+            name, _, listing = (call or "").partition(".")
+            known = providers[name].listings if name in providers else {}
+            given = constants(rules, path, known[listing]) if listing in known else {}
+            source = rules.at((*path, "source"))
+            if isinstance(source, str) and source and not _NAME.fullmatch(source):
+                rules.wrong((*path, "source"), "expected a name of small letters, digits, - and _")
+            if file := rules.fit(WatchFile, path, quiet=True):
+                yield Watch(
+                    name=file.name,
+                    provider=name,
+                    listing=listing,
+                    source=file.source or name,
+                    every_ms=file.every,
+                    with_=given,
+                )
 
 
 def _test(rules: Document, path: Path, file: RuleTestFile) -> RuleTest:
@@ -283,19 +313,3 @@ def _test(rules: Document, path: Path, file: RuleTestFile) -> RuleTest:
 
 def _built_in(kind: str) -> frozenset[str]:
     return frozenset(file.stem for file in (BUILT_IN / kind).glob("*.toml"))
-
-
-def _calls(rules: Document) -> Iterator[str]:
-    """Yield what each rule calls, as far as it says so."""
-    several = rules.at(("rule",))
-    for rule in several if isinstance(several, list) else ():
-        call = rule.get("call") if isinstance(rule, dict) else None
-        if isinstance(call, str):
-            yield call
-
-
-def _values(doc: Document) -> Iterator[tuple[str, ValueFile]]:
-    """Yield the values of all actions that have the right form."""
-    for name in doc.keys("action"):
-        if action := doc.fit(ActionFile, ("action", name), quiet=True):
-            yield from action.values.items()

@@ -1,4 +1,4 @@
-"""Who may post to a source?  From ``[source.NAME]`` and its preset to a `Source`."""
+"""Who may post to a source?  From ``[source.NAME]`` or a watch, and its preset, to a `Source`."""
 
 import re
 from collections.abc import Mapping
@@ -7,10 +7,11 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from relay.document import Document, Layer, merged
-from relay.inner import HEADER
+from relay.inner import HEADER, pattern
+from relay.match import Pattern
 from relay.place import Path
 from relay.rule import Source
-from relay.schema import SourceFile
+from relay.schema import PresetFile, SourceFile
 from relay.secret import Secret
 from relay.vault import HOW, find
 
@@ -40,7 +41,42 @@ def laid(presets: list[Layer], own: Layer) -> list[Layer]:
             replace(layer, data={key: value for key, value in layer.data.items() if key not in _PROOF})
             for layer in presets
         ]
+    if "recovered" in own.data:
+        # A pattern is one thing: half of the preset's in half of the operator's would be met by nothing.
+        presets = [
+            replace(layer, data={key: value for key, value in layer.data.items() if key != "recovered"})
+            for layer in presets
+        ]
     return [*presets, own]
+
+
+def compile_preset(doc: Document) -> None:
+    """Check a preset by itself, whoever uses it; problems go to the document."""
+    if file := doc.fit(PresetFile):
+        _recovered(doc, file)
+
+
+def watched(doc: Document, name: str) -> Source:
+    """
+    Return the source of a watch that has none in the rules: where its preset's events keep what they say.
+
+    Nobody can post to it: it is not among those that stand behind a path.
+    """
+    file = (doc.fit(PresetFile, quiet=True) if doc.data else None) or PresetFile()
+    return Source(
+        name=name,
+        verify="none",
+        delivery=tuple(file.delivery),
+        type=tuple(file.type),
+        recovered=_recovered(doc, file),
+        redact=tuple(file.redact),
+        max_bytes=file.max_bytes,
+        dedupe_ms=file.dedupe,
+    )
+
+
+def _recovered(doc: Document, file: PresetFile) -> Pattern | None:
+    return None if file.recovered is None else pattern(doc, ("recovered",), file.recovered)
 
 
 def compile_source(doc: Document, name: str, environ: Mapping[str, str] | None) -> Source | None:
@@ -66,6 +102,7 @@ def compile_source(doc: Document, name: str, environ: Mapping[str, str] | None) 
         prefix="Bearer " if bearer and "prefix" not in doc.data else file.prefix,
         delivery=tuple(file.delivery),
         type=tuple(file.type),
+        recovered=_recovered(doc, file),
         redact=tuple(file.redact),
         max_bytes=file.max_bytes,
         dedupe_ms=file.dedupe,

@@ -34,6 +34,36 @@ SMALL: dict[str, Any] = {
     ],
 }
 
+EVERY_KNOB: dict[str, Any] = {
+    "source": {
+        "writer": {
+            "preset": "writer",
+            "secrets": "env:WRITER_HOOK_SECRET",
+            "recovered": {"type": "file.well"},
+        }
+    },
+    "provider": {
+        "writer": {"token": "env:WRITER_API_KEY", "storm": {"cases": 5, "within": "30s", "rest": "5s"}}
+    },
+    "rule": [
+        {
+            "name": "retry",
+            "from": ["writer", "files"],
+            "when": {"type": "file.failed"},
+            "call": "writer.retry",
+            "with": {"file_id": "{file_id}"},
+            "case": "{file_id}",
+            "recovered": {"type": "file.completed"},
+            "recover_within": "3h",
+            "budget": {"retries": 4, "within": "2d", "wait": ["0s", "1m"]},
+            "approve": {"when": {"size": [{"numeric": [">", 9]}]}, "within": "1h", "then": "reject"},
+            "only": "Mon-Fri 08:00-18:00 Europe/Berlin",
+            "batch": {"field": "file_ids", "max": 100, "wait": "2s"},
+        }
+    ],
+    "watch": [{"name": "failed files", "call": "writer.failed_files", "every": "1m", "source": "files"}],
+}
+
 
 def write(folder: Path, document: dict[str, Any], name: str = "rules.toml") -> Path:
     """Write a document as TOML."""
@@ -46,6 +76,11 @@ def write(folder: Path, document: dict[str, Any], name: str = "rules.toml") -> P
 def with_source(**keys: Any) -> dict[str, Any]:
     """SMALL with one more source, `extra`."""
     return SMALL | {"source": SMALL["source"] | {"extra": keys}}
+
+
+def with_rule(**keys: Any) -> dict[str, Any]:
+    """SMALL with more keys for its rule."""
+    return SMALL | {"rule": [SMALL["rule"][0] | keys]}
 
 
 def with_provider(**keys: Any) -> dict[str, Any]:

@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rulesfiles import ENVIRON, PROVIDERS, ROOT, SMALL, problems, with_provider, with_source, write
+from rulesfiles import (
+    ENVIRON,
+    EVERY_KNOB,
+    PROVIDERS,
+    ROOT,
+    SMALL,
+    problems,
+    with_provider,
+    with_source,
+    write,
+)
 
 from relay.errors import ConfigError
 from relay.load import load
@@ -28,10 +38,12 @@ def told(text: str) -> Iterator[str]:
     return (line.removeprefix("#: ") for line in text.splitlines() if line.startswith("#: "))
 
 
-@pytest.mark.parametrize("file", [*sorted(BROKEN.glob("*.toml")), BROKEN / "beside" / "rules.toml"], ids=str)
+@pytest.mark.parametrize(
+    "file", [*sorted(BROKEN.glob("*.toml")), *sorted(BROKEN.glob("*/rules.toml"))], ids=str
+)
 def test_a_broken_file_says_all_that_is_wrong(file: Path) -> None:
     """Every problem of every file is told at once: file, line, key, what was found, and the way out."""
-    files = [file, *(sorted(file.parent.glob("*/*.toml")) if file.parent.name == "beside" else [])]
+    files = [file, *(sorted(file.parent.glob("*/*.toml")) if file.name == "rules.toml" else [])]
 
     found = [str(problem) for problem in problems(file, BROKEN_ENVIRON)]
 
@@ -173,15 +185,17 @@ def changed(data: Any, spot: tuple[str | int, ...], odd: Any) -> Any:
     return kept if isinstance(data, dict) else [*kept.values()]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_no_mistake_is_a_traceback(tmp_path: Path, data: st.DataObject) -> None:
     """Whatever stands where it does not belong, in rules or provider, it is loaded or told."""
-    files = [ROOT / "rules.toml", *(ROOT / "relay" / "providers" / f"{name}.toml" for name in PROVIDERS)]
-    file = data.draw(st.sampled_from(files))
-    document = tomllib.loads(file.read_text())
+    rules = [tomllib.loads((ROOT / "rules.toml").read_text()), EVERY_KNOB]
+    files = (ROOT / "relay" / "providers" / f"{name}.toml" for name in PROVIDERS)
+    documents = [*rules, *(tomllib.loads(file.read_text()) for file in files)]
+    number = data.draw(st.integers(0, len(documents) - 1))
+    document = documents[number]
     document = changed(document, data.draw(st.sampled_from(spots(document))), data.draw(ODD))
-    if file.name == "rules.toml":
+    if number < len(rules):
         path = write(tmp_path, document)
     else:
         write(tmp_path, document | {"title": "Other"}, "providers/other.toml")

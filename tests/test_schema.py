@@ -7,10 +7,11 @@ import pytest
 from pydantic import BaseModel
 
 from relay import schema
+from relay.case import Policy
 from relay.compile import base_url_flaw
-from relay.provider import Limit, Provider, Timeouts, Value
+from relay.provider import Action, Check, Limit, Listing, Paging, Provider, Storm, Timeouts, Value
 from relay.rule import Source
-from relay.schema import duration, every_ms
+from relay.schema import duration, every_ms, said
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,13 @@ from relay.schema import duration, every_ms
 def test_durations(text: str, millis: int) -> None:
     """A time is a number and its unit."""
     assert millis == duration(text)
+
+
+@pytest.mark.parametrize("text", ["0s", "500ms", "1500ms", "90s", "65m", "6h", "1d", "7d"])
+def test_a_time_is_said_as_it_is_written(text: str) -> None:
+    """In the largest unit that fits, and it reads as what it was."""
+    assert text == said(duration(text))
+    assert "1d" == said(duration("24h"))
 
 
 @pytest.mark.parametrize("text", ["", "5", 5, "5 s", "-5s", "5min", "s", "1e3s", "٣s", None])
@@ -91,25 +99,52 @@ SAME: dict[type[BaseModel], type] = {
     schema.TimeoutsFile: Timeouts,
     schema.ValueFile: Value,
     schema.ProviderFile: Provider,
+    schema.StormFile: Storm,
+    schema.ActionFile: Action,
+    schema.CheckFile: Check,
+    schema.ListingFile: Listing,
+    schema.PageFile: Paging,
+    schema.BudgetFile: Policy,
+    schema.ApproveFile: Policy,
+    schema.BatchFile: Policy,
+    schema.RuleFile: Policy,
 }
-OTHER_NAMES = {"dedupe": "dedupe_ms"}
+OTHER_NAMES = {"dedupe": "dedupe_ms", "within": "within_ms", "wait": "wait_ms"}
+OTHER_NAMES_IN: dict[type[BaseModel], dict[str, str]] = {
+    schema.ApproveFile: {"within": "approve_ms", "then": "approve_then"},
+    schema.BatchFile: {"wait": "batch_ms"},
+}
+NOT_THE_SAME = {(schema.ActionFile, "on_unknown"), (schema.RuleFile, "batch"), (schema.ActionFile, "keep")}
+"""Keys whose default depends on others, or that say the same in another way."""
 
 
 @pytest.mark.parametrize("model", [*SAME], ids=lambda model: model.__name__)
 def test_a_default_is_the_one_of_the_word_behind_it(model: type[BaseModel]) -> None:
     """What a key is without being written is what the value is without being given."""
     fields = {field.name: field.default for field in dataclasses.fields(SAME[model])}
-    shared = {name: f for name, f in model.model_fields.items() if OTHER_NAMES.get(name, name) in fields}
+    names = {
+        name: {**OTHER_NAMES, **OTHER_NAMES_IN.get(model, {})}.get(name, name) for name in model.model_fields
+    }
     plain = {
-        name: (fields[OTHER_NAMES.get(name, name)], field.default)
-        for name, field in shared.items()
-        if not field.is_required() and isinstance(field.default, str | int | float | None)
+        name: (fields[names[name]], field.get_default(call_default_factory=True))
+        for name, field in model.model_fields.items()
+        if names[name] in fields and not field.is_required() and (model, name) not in NOT_THE_SAME
+    }
+    plain = {
+        name: (word, key)
+        for name, (word, key) in plain.items()
+        if isinstance(key, str | int | float | list | None) and word is not dataclasses.MISSING
     }
 
     assert plain
     for name, (word, key) in plain.items():
-        if word is not dataclasses.MISSING:
-            assert word == key, name
+        match word, key:
+            case int(), str():
+                assert word == duration(key), name
+            case tuple(), list():
+                assert [*word] == [duration(one) for one in key], name
+            case _:
+                assert word == key, name
 
 
 def models() -> Iterator[type[BaseModel]]:
