@@ -142,7 +142,7 @@ def test_statements_have_the_lock_where_rows_are_taken() -> None:
     """An engine's lock is the one difference between texts."""
     plain, locking = statements(""), statements("FOR UPDATE")
 
-    assert {"claim", "lost"} == {name for name in plain if plain[name] != locking[name]}
+    assert {"due", "lost"} == {name for name in plain if plain[name] != locking[name]}
 
 
 # -- the lock --

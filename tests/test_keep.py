@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import apsw
 import pytest
-from test_store import NOW, WEEK, delivery, owed
+from test_store import NOW, WEEK, delivery, owed, recording
 
 from relay.engine import Engine, Link
 from relay.errors import StoreBusy, StoreError
@@ -155,9 +155,7 @@ def test_an_answer_comes_after_the_commit(watched: Watched, keep: Keeper) -> Non
 
 def test_a_jobs_own_fault_is_its_own(watched: Watched, keep: Keeper) -> None:
     """It goes to its caller, undoes that job and no other; the group is committed, and relay goes on."""
-    twice = keep(
-        Store.record, delivery(9), Decision.MATCHED, [owed(event="ev_000009")] * 2, version="", dedupe_ms=1
-    )
+    twice = keep(recording, delivery(9), [owed(event="ev_000009")] * 2, 1)
     first, fault, refused, last = run(
         together(watched, record(keep, 1), keep(broken), twice, record(keep, 2))
     )

@@ -1,6 +1,7 @@
 """Does the store keep what it is told, and hand out each call once?  Held on every engine."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from relay.gate import REFUSED_REST_MS, REST_MS, TRIP
 from relay.provider import Limit
 from relay.store import Recorded, Slot, Store
 from relay.store import event as event_of
+from relay.store.rows import call_row
 
 NOW = 1_700_000_000_000
 WEEK = 7 * 86_400_000
@@ -34,15 +36,23 @@ def delivery(number: int = 1, **changes: Any) -> Event:
 def owed(number: int = 1, **changes: Any) -> Call:
     """Return a call, another one for each *number*, caused by the first event."""
     call = Call(
-        id=f"ca_{number:06d}", event="ev_000001", case=f"job {number}", rule="retry", provider="flatfile",
+        id=f"ca_{number:06d}", event="ev_000001", key=f"job {number}", rule="retry", provider="flatfile",
         action="retry", values={"job_id": f"us_jb_{number}", "n": [1, None, True, "ü"]},
         due_at=NOW, created_at=NOW,
     )  # fmt: skip
     return replace(call, **changes)
 
 
+def recording(store: Store, event: Event, calls: Sequence[Call], dedupe_ms: int = WEEK) -> Recorded:
+    """Record an event with calls of no case: what happens to calls, whoever made them."""
+    recorded = store.record(event, Decision.MATCHED, version="v1", dedupe_ms=dedupe_ms)
+    for call in () if recorded.duplicate else calls:
+        store._rows("queue", call_row(call))
+    return recorded
+
+
 def record(store: Door, event: Event, *calls: Call, dedupe_ms: int = WEEK) -> Recorded:
-    return store(Store.record, event, Decision.MATCHED, calls, version="v1", dedupe_ms=dedupe_ms)
+    return store(recording, event, calls, dedupe_ms)
 
 
 def slots(free: int = 8, limit: Limit = NO_LIMIT, **more: int) -> dict[str, Slot]:

@@ -16,6 +16,7 @@ from relay.engine import SQLite
 from relay.gate import REST_MS, TRIP
 from relay.provider import Limit
 from relay.store import Claimed, Slot, Store
+from relay.trial import SETTLES_MS
 
 
 def numbers(claimed: Claimed) -> list[int]:
@@ -104,7 +105,7 @@ def test_a_call_is_never_held_twice(store: Door) -> None:
         (8, [NOW], [1], None),
         (0, [NOW], [], None),
         (-1, [NOW], [], None),
-        (8, [NEVER], [], NEVER),
+        (8, [NEVER], [], None),
     ],
     ids=["nothing", "later", "now and later", "all taken", "no room", "less than no room", "a person's"],
 )
@@ -194,16 +195,19 @@ def test_a_gate_holds_up_no_other_provider(store: Door) -> None:
 @pytest.mark.parametrize(
     ("held", "after"),
     [
-        ({}, {"state": State.UNKNOWN, "tries": 1}),
-        ({"step": Step.LOOK}, {"state": State.QUEUED, "tries": 0}),
-        ({"step": Step.LOOK, "state": State.UNKNOWN}, {"state": State.QUEUED, "tries": 0}),
+        ({}, {"state": State.UNKNOWN, "tries": 1, "doubts": 1, "due_at": NOW + LEASE + SETTLES_MS}),
+        ({"step": Step.LOOK}, {"state": State.QUEUED, "tries": 0, "doubts": 0, "due_at": NOW + LEASE}),
+        (
+            {"step": Step.LOOK, "state": State.UNKNOWN},
+            {"state": State.QUEUED, "tries": 0, "doubts": 0, "due_at": NOW + LEASE},
+        ),
     ],
     ids=["a send", "a look before any send", "a look"],
 )
 def test_the_sweep_takes_back_what_a_dead_worker_held(
     store: Door, held: Mapping[str, Any], after: Mapping[str, Any]
 ) -> None:
-    """What was being sent may have arrived: unknown, and looked at next. A mere look did no harm."""
+    """What was being sent may have arrived: unknown, looked at when that shows. A mere look did no harm."""
     record(store, delivery(), owed(**held))
     (lost,) = claim(store)
 
@@ -211,8 +215,8 @@ def test_the_sweep_takes_back_what_a_dead_worker_held(
     assert lost.call == only(store)
     assert [lost.call.id] == store(Store.sweep, NOW + LEASE)
     swept = only(store)
-    assert {**after, "step": Step.LOOK, "due_at": NOW + LEASE, "lease": None, "attempts": 1} == {
-        name: getattr(swept, name) for name in (*after, "step", "due_at", "lease", "attempts")
+    assert {**after, "step": Step.LOOK, "lease": None, "attempts": 1} == {
+        name: getattr(swept, name) for name in (*after, "step", "lease", "attempts")
     }
     (attempt,) = store(Store.attempts, lost.call.id)
     assert ("unknown", NOW + LEASE, swept.why) == (attempt.outcome, attempt.ended_at, attempt.why)
@@ -225,10 +229,10 @@ def test_a_look_that_died_after_a_send_stays_unknown(store: Door) -> None:
     claim(store)
     store(Store.sweep, NOW, everything=True)
     for _ in range(2):
-        (look,) = claim(store)
+        (look,) = claim(store, now=NOW + SETTLES_MS)
         assert Step.LOOK is look.call.step
         store(Store.sweep, NOW, everything=True)
-        assert (State.UNKNOWN, 1) == (only(store).state, only(store).tries)
+        assert (State.UNKNOWN, 1, 1) == (only(store).state, only(store).tries, only(store).doubts)
     assert ["unknown"] * 3 == [attempt.outcome for attempt in store(Store.attempts, look.call.id)]
 
 
@@ -252,6 +256,9 @@ REFUSED = {
     "a call that no event caused": {"event": "ev_000009"},
     "an unknown state": {"state": "lost"},
     "an unknown step": {"step": "wait"},
+    "a call of no known kind": {"kind": "guess"},
+    "a call of a case that is not there": {"case": "case_9"},
+    "no key": {"key": None},
     "running, by nobody": {"state": State.RUNNING},
     "ended, at no time": {"state": State.DONE},
     "not ended, at a time": {"settled_at": NOW},

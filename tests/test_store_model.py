@@ -18,14 +18,14 @@ from hypothesis.stateful import (
     multiple,
     rule,
 )
-from test_store import LEASE, NOW, delivery, owed, slots
+from test_store import LEASE, NOW, delivery, owed, recording, slots
 
 from relay.call import MOVES, NEVER, Answered, Call, Claim, Failed, Refused, Signal, State, Step, Throttled
 from relay.engine import SQLite
-from relay.event import Decision
 from relay.gate import admit, learn
 from relay.provider import Limit
 from relay.store import Store
+from relay.trial import SETTLES_MS
 
 PROVIDERS = ("flatfile", "xpkg")
 DEDUPE = 90_000
@@ -129,7 +129,7 @@ class StoreMachine(RuleBasedStateMachine):
             for number, (provider, step, wait) in enumerate(calls, 1)
         ]  # fmt: skip
 
-        recorded = self.store(Store.record, event, Decision.MATCHED, wanted, version="v1", dedupe_ms=DEDUPE)
+        recorded = self.store(recording, event, wanted, DEDUPE)
         assert recorded.duplicate is bool(alive)
         assert recorded.event == (min(alive) if alive else event.id)
         if not alive:
@@ -211,7 +211,8 @@ class StoreMachine(RuleBasedStateMachine):
             self.moved(
                 replace(
                     known.call, state=State.UNKNOWN if sent else State.QUEUED, step=Step.LOOK, tries=sent,
-                    due_at=self.now, lease=None, why=stored.why,
+                    doubts=known.call.doubts + (known.call.step is Step.SEND), lease=None, why=stored.why,
+                    due_at=self.now + (SETTLES_MS if known.call.step is Step.SEND else 0),
                 )
             )  # fmt: skip
 
