@@ -1,28 +1,34 @@
 """Which parts make a running relay?  The one place that wires them together."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Final
 
 import structlog
 from starlette.applications import Starlette
 
 from relay import __version__
 from relay.clock import now_ms
-from relay.config import Config
+from relay.config import Config, admin_token
 from relay.engine import SQLite
 from relay.intake import Intake
 from relay.keep import Keeper
 from relay.load import load
 from relay.log import scrub
 from relay.rule import Ruleset
+from relay.secret import Secret
 from relay.send import Sender
 from relay.store import Store
-from relay.web import health, hooks
+from relay.web import api, health, hooks
 from relay.web.problem import HANDLERS
 from relay.work import Worker
 
 log = structlog.get_logger()
+
+MADE: Final = "made at the start"
+"""Where an admin's token is from that no variable holds."""
 
 
 def build(config: Config, *, on_broken: Callable[[], None] = lambda: None) -> Starlette:
@@ -33,7 +39,8 @@ def build(config: Config, *, on_broken: Callable[[], None] = lambda: None) -> St
     take nothing more: the process should end and be started again.
     """
     rules = load(config.rules, config.environ)
-    scrub.learn(rules.secrets())
+    admin = admin_token(config.environ) or Secret(secrets.token_urlsafe(32), MADE)
+    scrub.learn([*rules.secrets(), admin])
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -43,10 +50,11 @@ def build(config: Config, *, on_broken: Callable[[], None] = lambda: None) -> St
         worker = Worker(rules, keep, send)
         # The lock file says that no other worker lives: what was out is out no longer.
         swept = await keep(Store.sweep, now_ms(), everything=True)
+        await keep(Store.arm, rules.watches, now_ms())
         await keep(Store.resume)
         _tell_orphans(await keep(Store.counts), rules)
         app.state.keep, app.state.intake = keep, Intake(rules, keep, worker.wake)
-        app.state.leave = worker.leave
+        app.state.wake, app.state.leave = worker.wake, worker.leave
         log.info(
             "relay.started",
             version=__version__,
@@ -54,6 +62,7 @@ def build(config: Config, *, on_broken: Callable[[], None] = lambda: None) -> St
             rule_version=rules.version,
             sources=sorted(rules.sources),
             providers=sorted(rules.providers),
+            watches=sorted(rules.watches),
             database=engine.title,
             unknown_after_crash=len(swept),
         )
@@ -68,7 +77,9 @@ def build(config: Config, *, on_broken: Callable[[], None] = lambda: None) -> St
             keep.close()
             log.info("relay.stopped", finished=stopped.finished, given_back=stopped.given_back)
 
-    app = Starlette(routes=[*hooks.ROUTES, *health.ROUTES], lifespan=lifespan, exception_handlers=HANDLERS)
+    routes = [*hooks.ROUTES, *health.ROUTES, *api.ROUTES]
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=HANDLERS)
+    app.state.admin = admin
     # A redirect would repeat the token in a path, to a host that the sender names, and lose the event.
     app.router.redirect_slashes = False
     return app

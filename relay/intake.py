@@ -8,14 +8,15 @@ from typing import Final
 
 import structlog
 
+from relay import report
 from relay.body import Unparsable, parse, redact
 from relay.clock import now_ms
 from relay.errors import Rejected, Unfit
 from relay.event import Event, Json, Millis, Trust, as_name, new_id
 from relay.keep import Keeper
-from relay.plan import plan
+from relay.plan import Plan, plan
 from relay.rule import Ruleset, Source
-from relay.store import Store
+from relay.store import Recorded, Sighting, Store
 from relay.template import at, plain
 from relay.verify import Flaw, verify, waste
 
@@ -27,7 +28,7 @@ KEPT_HEADERS: Final = frozenset({"content-type", "user-agent", "traceparent"})
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What the sender is told: the event's id, the calls it causes, and if it was there before."""
+    """What the sender is told: the event's id, the calls that it caused, and if it was there before."""
 
     event: str
     calls: int
@@ -69,30 +70,42 @@ class Intake:
             Store.record,
             event,
             made.decision,
-            made.calls,
+            made.failures,
+            made.recoveries,
             version=self._rules.version,
             dedupe_ms=source.dedupe_ms,
         )
-        calls = 0 if recorded.duplicate else len(made.calls)
-        if calls:
+        if recorded.moves:
             self._wake()
-        log.info(
-            "event.taken",
-            event_id=recorded.event,
-            source=source.name,
-            type=event.type,
-            delivery=event.delivery,
-            verified=event.verified.value,
-            decision=made.decision.value,
-            flaw=event.flaw or None,
-            duplicate=recorded.duplicate,
-            rules=[call.rule for call in made.calls],
-            calls=[call.id for call in made.calls] if calls else [],
-            dead=[call.why for call in made.calls if call.why] or None,
-            bytes=len(body),
-            took_ms=round((perf_counter() - began) * 1000, 1),
-        )
-        return Taken(recorded.event, calls, recorded.duplicate)
+        tell(event, made, recorded, bytes=len(body), took_ms=round((perf_counter() - began) * 1000, 1))
+        report.moves(recorded.moves)
+        report.turns(recorded.turns)
+        return Taken(recorded.event, len(_queued(recorded)), recorded.duplicate)
+
+
+def tell(event: Event, made: Plan | Sighting, recorded: Recorded, **more: object) -> None:
+    """Say in one line what became of an event; *more* is what only its way in knows."""
+    log.info(
+        "event.taken",
+        event_id=recorded.event,
+        source=event.source,
+        type=event.type,
+        delivery=event.delivery,
+        verified=event.verified.value,
+        decision=made.decision.value,
+        flaw=event.flaw or None,
+        duplicate=recorded.duplicate,
+        rules=[*(one.rule for one in made.failures), *(one.rule for one in made.recoveries)],
+        cases=[move.case.id for move in recorded.moves],
+        became=[move.moment.kind for move in recorded.moves],
+        calls=_queued(recorded),
+        dead=[failure.flaw for failure in made.failures if failure.flaw] or None,
+        **more,
+    )
+
+
+def _queued(recorded: Recorded) -> list[str]:
+    return [move.queue.id for move in recorded.moves if move.queue is not None]
 
 
 def received(

@@ -4,24 +4,29 @@ import asyncio
 import math
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 import structlog
 
-from relay.call import NEVER, Attempt, Call, Claim, Dead, Done, Retry, Step, Unknown, Verdict
+from relay import report, watch
+from relay.call import NEVER, Attempt, Call, Claim, Dead, Kind, State, Verdict
 from relay.clock import now_ms, rfc3339
+from relay.errand import asked, gone, meant, timed, together, trial_of, word
 from relay.errors import StoreBusy, StoreError, Unfit
 from relay.event import Millis, new_id
 from relay.gate import Gate
-from relay.judge import Trial, after, blind, given_back, judge, judge_look
+from relay.judge import after, given_back
 from relay.keep import Keeper
 from relay.log import scrub
-from relay.provider import Answer, Provider, Reply, Request, Shape
-from relay.render import request
+from relay.provider import Answer, Provider, Reply, Request
 from relay.rule import Ruleset
-from relay.store import Slot, Store
+from relay.store import Settled, Slot, Store, batch_size
+from relay.trial import PageTrial
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -36,8 +41,6 @@ HURRY_S: Final = 0.1
 
 KEPT: Final = 16 * 1024
 """Bytes of an answer that are stored."""
-
-OUTCOMES: Final = {Done: "done", Retry: "retry", Unknown: "unknown", Dead: "dead"}
 
 
 class Send(Protocol):
@@ -56,6 +59,15 @@ class Stopped:
     given_back: int
 
 
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What a request meant for one of its calls."""
+
+    verdict: Verdict
+    answer: Answer | None = None  #: None: there was none to be had
+    leaf: watch.Leaf | None = None  #: of a watch's run
+
+
 class Worker:
     """Claims due calls, as many of each provider at once as it allows, and makes them."""
 
@@ -69,9 +81,14 @@ class Worker:
         luck: Callable[[], float] = random.random,
     ) -> None:
         self._rules, self._keep, self._send, self._clock, self._luck = rules, keep, send, clock, luck
+        self._batches: dict[str, int] = {}
+        for rule in rules.rules:
+            most = batch_size(rule.policy.batch)
+            self._batches[rule.provider] = max(most, self._batches.get(rule.provider, 1))
+        self._batch_ms = {rule.name: rule.policy.batch_ms for rule in rules.rules}
         self._woken = asyncio.Event()
         self._stopping = False
-        self._busy: Counter[str] = Counter()
+        self._busy: Counter[str] = Counter()  # requests that are out, by provider
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()  # nothing more will be claimed
         self._idle.set()
@@ -107,8 +124,10 @@ class Worker:
                 continue
             except StoreError:
                 return  # the keeper is broken: serve says so, and stops
-            for claim in claimed.claims:
-                self._start(claim)
+            report.moves(claimed.moves)
+            report.turns(claimed.turns)
+            for claims in together(claimed.claims, self._clock()):
+                self._start(claims)
             if not claimed.claims:
                 wait_s = TICK_S if claimed.ask_at is None else (claimed.ask_at - self._clock()) / 1000
                 await self._rest(min(max(wait_s, 0.001), TICK_S))
@@ -138,6 +157,8 @@ class Worker:
                 limit=provider.limit,
                 free=provider.limit.concurrency - self._busy[name],
                 lease_ms=int(provider.timeouts.total * 1000) + LEASE_MS,
+                batch=self._batches.get(name, 1),
+                keeps=frozenset(action.name for action in provider.actions.values() if action.keep),
             )
             for name, provider in self._rules.providers.items()
         }
@@ -157,86 +178,112 @@ class Worker:
         if swept:
             log.warning("calls.swept", calls=swept, why="their lease ran out; what was sent is unknown")
 
-    def _start(self, claim: Claim) -> None:
-        provider = claim.call.provider
+    def _start(self, claims: Sequence[Claim]) -> None:
+        provider = claims[0].call.provider
         self._busy[provider] += 1
-        task = asyncio.create_task(self._work(claim), name=claim.call.id)
+        task = asyncio.create_task(self._work(claims), name=claims[0].call.id)
         self._tasks.add(task)
 
         def ended(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
             self._busy[provider] -= 1
-            self._ended += self._stopping
+            self._ended += len(claims) if self._stopping else 0
             self.wake()
             if not task.cancelled() and (error := task.exception()) is not None:
-                log.error("call.failed", call=claim.call.id, exc_info=error)
+                log.error("call.failed", call=[claim.call.id for claim in claims], exc_info=error)
 
         task.add_done_callback(ended)
 
-    async def _work(self, claim: Claim) -> None:
-        """Make one try of a call and settle it."""
-        provider = self._rules.providers[claim.call.provider]
+    async def _work(self, claims: Sequence[Claim]) -> None:
+        """Make one request for all these calls, and settle each by itself."""
+        provider, luck = self._rules.providers[claims[0].call.provider], self._luck()
+        try:
+            tried = await self._try(provider, claims, luck)
+        except asyncio.CancelledError:
+            self._given_back += len(claims)
+            trials = [trial_of(provider, claim.call, self._clock(), luck) for claim in claims]
+            tried = [Tried(given_back(trial)) for trial in trials if trial]
+        await asyncio.gather(*map(self._settle, claims, tried))
+
+    async def _try(self, provider: Provider, claims: Sequence[Claim], luck: float) -> Sequence[Tried]:
+        calls = [claim.call for claim in claims]
+        trial = trial_of(provider, calls[0], self._clock(), luck)
+        if trial is None:
+            return [Tried(gone(provider, call, self._clock(), luck)) for call in calls]
+        if isinstance(trial, PageTrial):
+            return [await self._turn(trial, claims[0])]
+        made = asked(trial, calls)
+        if isinstance(made, Verdict):
+            return [Tried(made)] * len(claims)
+        answer, several = await self._send(made), len(calls) > 1
+        trial = replace(trial, now=self._clock())
+        # One luck for all: calls of one batch that have to wait stay together.
+        return [Tried(meant(replace(trial, call=call), answer, several=several), answer) for call in calls]
+
+    async def _turn(self, trial: PageTrial, claim: Claim) -> Tried:
+        """Ask for one page of a watch's list."""
+        call, seen_at = claim.call, claim.attempt.began_at
+        if call.key not in self._rules.watches:
+            return Tried(Verdict(Dead("the rules have no such watch any more", spent=False), None))
+        if watch.BEGAN not in call.values:
+            row = await self._hold(Store.watch, call.key)
+            trial = replace(trial, call=watch.begun(call, trial.listing, row, seen_at))
         answer: Answer | None = None
         try:
-            verdict, answer = await self._try(provider, claim.call)
-        except asyncio.CancelledError:
-            self._given_back += 1
-            verdict = given_back(self._trial(provider, claim.call))
-        await self._settle(claim, verdict, answer)
-
-    async def _try(self, provider: Provider, call: Call) -> tuple[Verdict, Answer | None]:
-        action = provider.actions.get(call.action)
-        if action is None:
-            return Verdict(
-                Dead(f"{provider.name} has no action {call.action} any more", spent=False), None
-            ), None
-        shape: Shape = action.shape
-        if call.step is Step.LOOK:
-            if action.check is None:
-                return blind(self._trial(provider, call)), None
-            shape = action.check.shape
-        try:
-            made = request(provider, shape, action, call.values, self._clock())
+            answer = await self._send(watch.asked(trial))
+            leaf = watch.turned(replace(trial, now=self._clock()), answer, seen_at, self._rules)
         except Unfit as error:
-            return Verdict(Dead(f"not sent: {error}", spent=False), None), None
-        answer = await self._send(made)
-        judged = judge_look if call.step is Step.LOOK else judge
-        return judged(self._trial(provider, call), answer), answer
+            leaf = watch.turned(trial, error, seen_at, self._rules)
+        return Tried(leaf.verdict, answer, leaf)
 
-    def _trial(self, provider: Provider, call: Call) -> Trial:
-        action = provider.actions[call.action]
-        return Trial(provider=provider, action=action, call=call, now=self._clock(), luck=self._luck())
-
-    async def _settle(self, claim: Claim, verdict: Verdict, answer: Answer | None) -> None:
-        now = self._clock()
+    async def _settle(self, claim: Claim, tried: Tried) -> None:
+        now, leaf, answer = self._clock(), tried.leaf, tried.answer
         reply = answer if isinstance(answer, Reply) else None
-        call = after(claim.call, verdict, now)
+        if leaf is None:
+            call = after(claim.call, tried.verdict, now)
+            call = timed(call, self._batch_ms.get(call.rule, 0))
+        else:
+            call = leaf.call
         call = replace(call, why=scrub.text(call.why))
         attempt = replace(
             claim.attempt,
             ended_at=now,
             status=reply.status if reply else None,
-            outcome=OUTCOMES[type(verdict.outcome)],
+            outcome=word(tried.verdict.outcome),
             why=call.why,
-            answer=scrub.bytes(reply.body)[:KEPT] if reply else b"",
+            # A watch asks every minute: what its lists say is kept in its events.
+            answer=scrub.bytes(reply.body)[:KEPT] if reply and call.kind is not Kind.PAGE else b"",
         )
+        signal = tried.verdict.signal
+        # What the provider said must not be lost: it is held on to until there is room again.
+        if leaf is None:
+            settled = await self._hold(Store.settle, claim, call, attempt, signal, now)
+        else:
+            settled = await self._hold(Store.page, claim, call, attempt, signal, now, run=leaf.run)
+        if settled is None:
+            return  # the next start takes the call for unknown
+        if settled.withdrawn:
+            call = replace(call, state=State.CANCELLED, settled_at=now)
+        _tell(call, attempt)
+        if leaf is not None and settled.ours:
+            row = await self._hold(Store.watch, call.key) if leaf.run.over else None
+            watch.tell(leaf, settled, row)
+        _tell_settled(call, settled)
+
+    async def _hold(
+        self, method: Callable[Concatenate[Store, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T | None:
+        """Run one method of Store as soon as it can be done; None: it can't, and relay has to stop."""
         while True:
             try:
-                settled = await self._keep(Store.settle, claim, call, attempt, verdict.signal, now)
-                break
+                return await self._keep(method, *args, **kwargs)
             except StoreBusy as error:
-                # What the provider said must not be lost: hold on to it until there is room again.
-                log.error("store.busy", why=str(error), call=call.id)
+                log.error("store.busy", why=str(error))
                 if asyncio.get_running_loop().time() >= self._leave_at:
-                    return  # the grace is over: the next start takes the call for unknown
+                    return None  # the grace is over
                 await asyncio.sleep(1.0)
             except StoreError:
-                return
-        _tell(call, attempt)
-        if not settled.ours:
-            log.warning("call.late", call=call.id, why="its lease had run out; the answer changes nothing")
-        if settled.before is not None and settled.gate is not None:
-            _tell_gate(settled.before, settled.gate)
+                return None  # the keeper is broken
 
 
 def _tell(call: Call, attempt: Attempt) -> None:
@@ -244,14 +291,18 @@ def _tell(call: Call, attempt: Attempt) -> None:
     assert attempt.ended_at is not None
     settled = call.settled_at is not None
     speak = log.warning if attempt.outcome in {"dead", "unknown"} else log.info
+    if call.kind is Kind.PAGE and attempt.outcome != "dead":
+        speak = log.debug  # its watch speaks for it
     speak(
         "call.settled" if settled else "call.tried",
         call=call.id,
         event_id=call.event,
         case=call.case,
+        key=call.key,
         rule=call.rule,
         provider=call.provider,
         action=call.action,
+        kind=call.kind.value,
         step=attempt.step.value,
         attempt=attempt.number,
         tries=call.tries,
@@ -262,6 +313,16 @@ def _tell(call: Call, attempt: Attempt) -> None:
         next_at=rfc3339(call.due_at) if not settled and call.due_at < NEVER else None,
         took_ms=attempt.ended_at - attempt.began_at,
     )
+
+
+def _tell_settled(call: Call, settled: Settled) -> None:
+    """Say what a settlement brought about beyond its call."""
+    if not settled.ours:
+        log.warning("call.late", call=call.id, why="its lease had run out; the answer changes nothing")
+    if settled.before is not None and settled.gate is not None:
+        _tell_gate(settled.before, settled.gate)
+    report.moves(settled.moves)
+    report.turns(settled.turns)
 
 
 def _tell_gate(before: Gate, gate: Gate) -> None:
