@@ -1,5 +1,6 @@
 """Where does this process run, and with which files?  Flags and ``RELAY_…`` variables, checked once."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,6 +8,13 @@ from typing import Final
 from urllib.parse import unquote
 
 from relay.errors import ConfigError, Problem
+from relay.secret import Secret
+
+ADMIN: Final = "RELAY_ADMIN_TOKEN"
+"""The variable with the word that opens the admin's routes."""
+
+LEAST_TOKEN: Final = 16
+"""Bytes of an admin's token."""
 
 MAGIC: Final = b"SQLite format 3\0"
 """How every SQLite file begins that is not empty."""
@@ -22,6 +30,28 @@ class Config:
     port: int = 8080
     grace_s: float = 20.0  #: how long running calls may take to end after SIGTERM
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)  #: where ``env:NAME`` looks
+
+
+def admin_token(environ: Mapping[str, str]) -> Secret | None:
+    """Return the admin's token if the operator has set one. Raises ConfigError for one that is too weak."""
+    token = environ.get(ADMIN)
+    if token is None:
+        return None
+    hint = "as of `openssl rand -hex 24`"
+    if not token:
+        hint = "unset it, and each start makes a token of its own"
+    elif re.fullmatch(r"[!-~]+", token) is None:
+        what = "expected visible ASCII characters without spaces: it goes into a header"
+        raise ConfigError([Problem(file=ADMIN, what=what, hint=hint)])
+    if len(token) < LEAST_TOKEN:
+        what = f"expected {LEAST_TOKEN} bytes or more, got {len(token)}"
+        raise ConfigError([Problem(file=ADMIN, what=what, hint=hint)])
+    return Secret(token, f"env:{ADMIN}")
+
+
+def admin_file(db: Path) -> Path:
+    """Return where a running relay says how it is reached, beside its database."""
+    return Path(f"{db}.admin")
 
 
 def database(url: str) -> Path:

@@ -1,14 +1,18 @@
-"""How do events, calls and providers look from outside?  One shape for the shell, and later the API."""
+"""How do events, calls, cases, watches and providers look from outside?  One shape for shell and API."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from relay.call import NEVER, Attempt, Call, State
+from relay.call import NEVER, Attempt, Call, Kind, State, Step
+from relay.case import Case, Moment, Storming
 from relay.clock import rfc3339
+from relay.condition import nearest
 from relay.engine import Row
 from relay.event import Millis
 from relay.gate import Gate
 from relay.provider import Limit, Provider
+from relay.rule import Watch
+from relay.schema.units import said
 
 WAITING: Final = frozenset({State.QUEUED, State.UNKNOWN})
 """States whose `due_at` is the next try; a running call's is the end of its lease."""
@@ -35,8 +39,10 @@ def call_shown(call: Call, attempts: Iterable[Attempt] | None = None) -> dict[st
     """Show a call; with its *attempts* where they were asked for."""
     shown: dict[str, Any] = {
         "id": call.id,
+        "kind": call.kind.value,
         "event": call.event,
         "case": call.case,
+        "key": call.key,
         "rule": call.rule,
         "provider": call.provider,
         "action": call.action,
@@ -48,8 +54,25 @@ def call_shown(call: Call, attempts: Iterable[Attempt] | None = None) -> dict[st
         "settled_at": rfc3339(call.settled_at),
         "tries": call.tries,
     }
-    shown["attempts"] = call.attempts if attempts is None else [attempt_shown(each) for each in attempts]
-    return shown
+    if attempts is None:
+        return shown | {"attempts": call.attempts}
+    tries = list(attempts)
+    return shown | {"doubles": doubles(tries), "attempts": [attempt_shown(each) for each in tries]}
+
+
+def doubles(attempts: Iterable[Attempt]) -> int:
+    """
+    Count the sends that came though an earlier one may have been done: both may have been.
+
+    A look in between that saw the resource still failed has cleared the doubt.
+    """
+    found, doubt = 0, False
+    for attempt in attempts:
+        if attempt.step is Step.LOOK:
+            doubt = doubt and attempt.outcome != "retry"
+        elif attempt.outcome in {"unknown", "done", None}:
+            found, doubt = found + doubt, doubt or attempt.outcome == "unknown"
+    return found
 
 
 def attempt_shown(attempt: Attempt) -> dict[str, Any]:
@@ -64,6 +87,99 @@ def attempt_shown(attempt: Attempt) -> dict[str, Any]:
         "why": attempt.why,
         "answer": attempt.answer.decode("utf-8", "replace"),
     }
+
+
+def case_shown(case: Case, call: Call | None, now: Millis) -> dict[str, Any]:
+    """Show a case; *call* is its own, its retry or the check that watches it."""
+    policy = case.policy
+    lately = [at for at in case.spent if at > now - policy.within_ms]
+    return {
+        "id": case.id,
+        "key": case.key,
+        "provider": case.provider,
+        "action": case.action,
+        "rule": case.rule,
+        "state": case.state.value,
+        "why": case_why(case, call),
+        "opened_at": rfc3339(case.opened_at),
+        "ended_at": rfc3339(case.ended_at),
+        "retries": case.retries,
+        "budget": {"retries": policy.retries, "within": said(policy.within_ms), "spent": len(lately)},
+        "next_at": rfc3339(case_next(case, call)),
+        "aliases": list(case.aliases),
+        "event": case.event,
+        "call": case.call,
+        "storm": None if case.storming is Storming.CALM else case.storming.value,
+    }
+
+
+def case_why(case: Case, call: Call | None) -> str:
+    """Say why a case stands where it stands; while its retry is tried again and again, why that is."""
+    tried = call is not None and call.attempts > 0 and not case.ended and call.kind is Kind.RETRY
+    return f"{case.why}: {call.why}" if call and tried and call.why not in {"", case.why} else case.why
+
+
+def case_next(case: Case, call: Call | None, gate: Gate | None = None) -> Millis | None:
+    """Say when a case moves next by itself: at its call's next try, or its deadline."""
+    if case.ended:
+        return None
+    times = [next_at(call, gate) if call else None, case.deadline_at]
+    return min((at for at in times if at is not None), default=None)
+
+
+def moment_shown(moment: Moment) -> dict[str, Any]:
+    """Show one moment of a case's timeline."""
+    return {
+        "at": rfc3339(moment.at),
+        "kind": moment.kind,
+        "by": moment.by,
+        "what": moment.what,
+        "ref": moment.ref,
+    }
+
+
+def no_case(name: str, cases: Iterable[Case]) -> str:
+    """Say that no case has that name; the one of *cases* that is named most like it is a hint."""
+    # Ids are no words: one that is nearly right is another.
+    found = nearest(name, [known for case in cases for known in (case.key, *case.aliases)])
+    return f"no case has the id, key or alias {name}" + (f" (did you mean '{found}'?)" if found else "")
+
+
+WELL: Final = "well"
+LATE: Final = 2
+"""A watch is behind that has seen no end of its list for so many of its turns."""
+
+
+def watch_shown(row: Row, watch: Watch | None, now: Millis) -> dict[str, Any]:
+    """Show what a watch has done; *watch* is what the rules say of it, None where they have it no longer."""
+    lag = now - (row["armed_at"] if row["ran_at"] is None else row["ran_at"])
+    return {
+        "name": row["name"],
+        "provider": row["provider"],
+        "listing": row["listing"],
+        "every": said(watch.every_ms) if watch else None,
+        "state": _watch_state(row, watch, lag),
+        "why": row["why"],
+        "ran_at": rfc3339(row["ran_at"]),
+        "lag_ms": lag,
+        "took_ms": row["took_ms"],
+        "items": row["items"],
+        "fresh": row["fresh"],
+        "standing": row["standing"],
+        "failures": row["failures"],
+        "next_at": rfc3339(row["next_at"]),
+    }
+
+
+def _watch_state(row: Row, watch: Watch | None, lag: Millis) -> str:
+    """Say in a word how a watch stands."""
+    signs = (
+        ("gone", watch is None),
+        ("failing", row["failures"] > 0),
+        ("behind", watch is not None and lag > LATE * watch.every_ms + (row["took_ms"] or 0)),
+        ("new", row["ran_at"] is None),
+    )
+    return next((word for word, shows in signs if shows), WELL)
 
 
 def provider_shown(

@@ -2,17 +2,22 @@
 
 import asyncio
 import errno
+import ipaddress
+import os
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
+import orjson
 import structlog
 import uvicorn
 
-from relay.app import build
-from relay.config import Config
+from relay.app import MADE, build
+from relay.config import Config, admin_file
 from relay.errors import ConfigError, Problem, RelayError
+from relay.secret import Secret
 
 log = structlog.get_logger()
 
@@ -70,14 +75,62 @@ def serve(config: Config) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, leave, number)
         host, port = listener.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
         async with app.router.lifespan_context(app):
-            log.info("relay.listening", url=f"http://{shown}:{port}")
-            await server.serve(sockets=[listener])
+            log.info("relay.listening", url=_url(host, port))
+            with _announced(admin_file(config.db), _url(_reached(host), port), app.state.admin):
+                await server.serve(sockets=[listener])
 
     with asyncio.Runner(loop_factory=_loop) as runner:
         runner.run(run())
     return 1 if broken or not server.started else 0
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _reached(host: str) -> str:
+    """Return the address at which a relay is reached from here that listens on *host*."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if not address.is_unspecified:
+        return host
+    return "::1" if address.version == 6 else "127.0.0.1"
+
+
+@contextmanager
+def _announced(place: Path, url: str, admin: Secret) -> Iterator[None]:
+    """
+    Say in a file how this relay is reached, for as long as it listens; nobody but its user may read it.
+
+    The token stands there only if it was made at the start: who has set one knows it.
+    """
+    told = {"url": url} | ({"token": admin.reveal()} if admin.origin == MADE else {})
+    try:
+        _write(place, orjson.dumps(told) + b"\n")
+    except OSError as error:
+        # Events come first: relay runs, though its shell can't act.
+        log.warning("admin.no_file", file=str(place), why=(error.strerror or str(error)).lower())
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            place.unlink()
+
+
+def _write(place: Path, content: bytes) -> None:
+    """Put *content* at *place*, whole or not at all. The database's lock says that nobody else does."""
+    fresh = place.with_name(f"{place.name}.new")
+    fresh.unlink(missing_ok=True)
+    # Made anew and never followed: what others may have left there is not written to.
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(handle, 0o600)
+            file.write(content)
+        fresh.replace(place)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
 
 
 def _loop() -> asyncio.AbstractEventLoop:

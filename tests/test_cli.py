@@ -28,7 +28,11 @@ BROKEN_ENVIRON = {
     "EMPTY": "",
     "SHORT": "short",
 }
-FAILED_JOB = {"topic": "job:failed", "context": {"jobId": "us_jb_1"}, "payload": {"isPart": False}}
+FAILED_JOB: dict[str, Any] = {
+    "topic": "job:failed",
+    "context": {"jobId": "us_jb_1"},
+    "payload": {"isPart": False},
+}
 
 
 @contextmanager
@@ -213,7 +217,7 @@ def test_match_explains_a_match_and_a_miss(tmp_path: Path) -> None:
 
     assert (0, 0) == (met.exit_code, missed.exit_code)
     assert "✓ retry failed Flatfile jobs\n    flatfile.retry: POST https://" in met.stdout
-    assert "/v1/jobs/us_jb_1/retry\n" in met.stdout
+    assert "/v1/jobs/us_jb_1/retry\n    case us_jb_1; looks first\n" in met.stdout
     assert (
         "✗ retry failed Flatfile jobs\n    payload.isPart: wanted false or nothing, saw true" in missed.stdout
     )
@@ -231,6 +235,7 @@ def test_match_for_programs(tmp_path: Path) -> None:
     assert "from: wanted writer, saw docflow" == by_rule["retry failed Writer files"]["why"]
     [call] = by_rule["retry failed DocFlow tasks"]["calls"]
     assert ("docflow.retry", task["task_id"], "look") == (call["call"], call["case"], call["first"])
+    assert (None, ["looks first"]) == (by_rule["retry failed DocFlow tasks"]["recovers"], call["notes"])
     assert {"workspace_id": "1234567890", "task_id": task["task_id"]} == json.loads(call["body"])
 
 

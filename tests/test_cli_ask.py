@@ -7,17 +7,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from shell import beside, on_a_terminal, post, read, relay, settled
+from shell import on_a_terminal, read, relay
+from story import Story, story, until
 
-from relay.call import NEVER, Call, State, Step
 from relay.demo.sim import Fault
-from relay.demo.stage import Stage, stage
-from relay.gate import Gate
-from relay.public import next_at
 
 CHILD = "1978297791713619999"
 
@@ -26,26 +24,42 @@ CHILD = "1978297791713619999"
 class Filled:
     """A relay that has been through something, and the variables of a shell beside it."""
 
-    on: Stage
+    on: Story
     environ: dict[str, str]
     events: tuple[str, ...]  #: ids, from the first to the last
 
 
+@contextmanager
+def running(folder: Path) -> Iterator[Story]:
+    """Run a relay whose files heal soon."""
+    soon = {"action": {"retry": {"check": {"wait": ["1s"]}}}}
+    with story(folder, heals_after_s=0.2, writer=soon) as on:
+        on.start()
+        yield on
+
+
+def beside(on: Story) -> dict[str, str]:
+    """Return the variables of a shell beside that relay."""
+    files = {"RELAY_RULES": str(on.folder / "rules.toml"), "RELAY_DB": f"sqlite:///{on.db}"}
+    return {**on.environ, **files}
+
+
 @pytest.fixture(scope="module")
-def filled() -> Iterator[Filled]:
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
     """Five events: one call done, one looked up, one dead; no rule for one, and one that is no JSON."""
-    with stage(heals_after_s=0.2) as on:
+    with running(tmp_path_factory.mktemp("filled")) as on:
         keys = [on.writer.add(name=name).key for name in ("a.pdf", "b.pdf")]
         on.docflow.add(CHILD, task_type=0, parent_task_id="1978297791713619968")
-        events = [post(on, "writer", {"type": "file.failed", "file_id": keys[0]})]
-        settled(on, 1)
+        told = [on.post("writer", {"type": "file.failed", "file_id": keys[0]})]
+        until(lambda: on.calls(told[0].event)[-1].settled_at, "the first is done")
         on.writer.faults.append(Fault(status=500, body="so\n\x1b[2Jrry", after=True))
-        events.append(post(on, "writer", {"type": "file.failed", "file_id": keys[1]}))
-        events.append(post(on, "docflow", {"task_id": CHILD, "status": "failed"}))
-        events.append(post(on, "docflow", {"task_id": "1", "status": "completed\x1b[31m\nx"}))
-        events.append(post(on, "docflow", "no JSON \x1b[2J"))
-        settled(on, 3)
-        yield Filled(on=on, environ=beside(on), events=tuple(events))
+        told.append(on.post("writer", {"type": "file.failed", "file_id": keys[1]}))
+        told.append(on.post("docflow", {"task_id": CHILD, "status": "failed"}))
+        told.append(on.post("docflow", {"task_id": "1", "status": "completed\x1b[31m\nx"}))
+        told.append(on.post("docflow", b"no JSON \x1b[2J"))
+        until(lambda: all(one.case.ended for one in on.store().cases()), "all cases have ended")
+        assert 3 == len(on.store().cases())
+        yield Filled(on=on, environ=beside(on), events=tuple(one.event for one in told))
 
 
 # -- events --
@@ -71,7 +85,7 @@ def test_events_for_programs(filled: Filled) -> None:
         "id": filled.events[0],
         "source": "writer",
         "type": "file.failed",
-        "calls": 1,
+        "calls": 2,
     }.items() <= first.items()
     assert {"received_at", "verified", "decision", "rule_version"} <= first.keys()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", first["received_at"])
@@ -116,7 +130,8 @@ def test_one_event(filled: Filled) -> None:
     text = relay("events", filled.events[0], **filled.environ).stdout
 
     assert '"file.failed"' in told["body"]
-    assert [("writer", "done")] == [(call["provider"], call["state"]) for call in told["calls"]]
+    assert [("check", "done"), ("retry", "done")] == [(call["kind"], call["state"]) for call in told["calls"]]
+    assert 1 == len({call["case"] for call in told["calls"]})
     for line in (
         "decision +matched",
         "verified +verified",
@@ -151,26 +166,30 @@ def test_calls_are_listed_newest_first(filled: Filled) -> None:
     """One line a call: its state, whom it calls, what for and why it stands so."""
     head, *lines = relay("calls", **filled.environ).stdout.splitlines()
 
-    assert ["id", "state", "call", "tries", "next", "case", "why"] == head.split()
-    assert 3 == len(lines)
+    assert ["id", "state", "call", "tries", "next", "key", "why"] == head.split()
+    assert 4 == len(lines)
     assert any(
         re.search(rf"dead +docflow\.retry +0 +{CHILD} +a child task can't be retried", line) for line in lines
     )
     assert 2 == len([line for line in lines if re.search(r" done +writer\.retry +1 ", line)])
+    assert 1 == len([line for line in lines if re.search(r" done +writer\.retry \(check\) +0 ", line)])
 
 
 @pytest.mark.parametrize(
     ("flags", "number"),
     [
         (["--state", "dead"], 1),
-        (["--provider", "writer"], 2),
+        (["--provider", "writer"], 3),
         (["--state", "held"], 0),
-        (["--event", "{0}"], 1),
+        (["--event", "{0}"], 2),
+        (["--case", "{1}"], 1),
+        (["--case", "{1}", "--provider", "docflow"], 0),
     ],
 )
 def test_calls_of_one_kind(filled: Filled, flags: list[str], number: int) -> None:
     """Filters leave what they name."""
-    flags = [flag.format(filled.events[0]) for flag in flags]
+    [call] = read("calls", "--event", filled.events[1], **filled.environ)["items"]
+    flags = [flag.format(filled.events[0], call["case"]) for flag in flags]
 
     assert number == len(read("calls", *flags, **filled.environ)["items"])
     assert number or relay("calls", *flags, **filled.environ).stdout == "no such calls\n"
@@ -186,6 +205,7 @@ def test_one_call_with_every_try(filled: Filled) -> None:
     assert ("send", 500, "unknown") == tries[0]
     assert ("look", 200, "done") == tries[-1]
     assert {"number", "began_at", "ended_at", "why", "answer"} <= told["attempts"][0].keys()
+    assert ("retry", 0, told["values"]["file_id"]) == (told["kind"], told["doubles"], told["key"])
     assert re.search(r"^1 .* send +500 +unknown .*so \\x1b\[2Jrry", text, re.MULTILINE), text
     assert re.search(r"^with +file_id = ", text, re.MULTILINE)
 
@@ -199,27 +219,6 @@ def test_an_id_that_nothing_has(filled: Filled, command: str) -> None:
         assert f"relay: there is no {command[:-1]} x\\x1b\n" == result.stderr
 
 
-@pytest.mark.parametrize(
-    ("gate", "at"),
-    [
-        (Gate(provider="p", throttled_until=60_000), 60_000),
-        (Gate(provider="p", shut_until=60_000), 60_000),
-        (Gate(provider="p", throttled_until=500), 1_000),
-        (None, 1_000),
-    ],
-)
-def test_the_next_try_is_not_before_the_gate_opens(gate: Gate | None, at: int) -> None:
-    """A queued call whose provider is throttled, down or paused waits for that."""
-    call = Call(
-        id="call_1", event="ev_1", case="c", rule="r", provider="p", action="a", values={},
-        state=State.QUEUED, step=Step.SEND, due_at=1_000, created_at=1_000,
-    )  # fmt: skip
-
-    assert at == next_at(call, gate)
-    assert None is next_at(replace(call, state=State.DONE), gate)
-    assert None is next_at(replace(call, due_at=NEVER), gate)
-
-
 # -- providers --
 
 
@@ -229,7 +228,7 @@ def test_providers(filled: Filled) -> None:
     told = {row["name"]: row for row in read("providers", **filled.environ)["items"]}
 
     assert ["docflow", "flatfile", "writer", "xpkg"] == sorted(told)
-    assert {"done": 2} == told["writer"]["calls"]
+    assert {"done": 3} == told["writer"]["calls"]
     assert ["retry"] == told["xpkg"]["actions"]
     assert re.search(r"^docflow +open +1 dead +retry +http://127", text, re.MULTILINE), text
     assert re.search(r"^flatfile +open +none ", text, re.MULTILINE), text
@@ -251,15 +250,15 @@ def test_a_provider_that_the_rules_have_left(filled: Filled, tmp_path: Path) -> 
     environ = filled.environ | {"RELAY_RULES": str(rules)}
 
     told = {row["name"]: (row["gate"], row["calls"]) for row in read("providers", **environ)["items"]}
-    assert {"docflow": ("gone", {"dead": 1}), "writer": ("gone", {"done": 2})} == told
+    assert {"docflow": ("gone", {"dead": 1}), "writer": ("gone", {"done": 3})} == told
     text = relay("providers", **environ).stdout
-    assert re.search(r"^writer +gone +2 done +rules\.toml no longer uses it$", text, re.MULTILINE), text
+    assert re.search(r"^writer +gone +3 done +rules\.toml no longer uses it$", text, re.MULTILINE), text
 
 
 # -- databases --
 
 
-@pytest.mark.parametrize("command", ["events", "calls"])
+@pytest.mark.parametrize("command", ["events", "calls", "cases"])
 def test_a_database_that_is_not_there(tmp_path: Path, command: str) -> None:
     """One clear line with a way out; nothing is made."""
     result = relay(command, RELAY_DB=f"sqlite:///{tmp_path / 'none.db'}")
@@ -271,7 +270,7 @@ def test_a_database_that_is_not_there(tmp_path: Path, command: str) -> None:
     assert [] == list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("command", ["serve", "events", "calls", "providers"])
+@pytest.mark.parametrize("command", ["serve", "events", "calls", "cases", "providers"])
 @pytest.mark.parametrize(
     ("place", "why"),
     [
@@ -305,13 +304,13 @@ def test_a_url_that_is_no_database(tmp_path: Path) -> None:
 
 def test_before_anything_came_and_after_relay_stopped(tmp_path: Path) -> None:
     """An empty database is no error; and what is in it can be read when relay has stopped."""
-    with stage() as on:
+    (tmp_path / "relay").mkdir()
+    with running(tmp_path / "relay") as on:
         assert "no events\n" == relay("events", **beside(on)).stdout
         assert "no calls\n" == relay("calls", **beside(on)).stdout
         assert {"items": [], "next": None} == read("calls", **beside(on))
-        event = post(on, "docflow", {"status": "completed"})
-        on.process.terminate()
-        assert 0 == on.process.wait(20)
+        event = on.post("docflow", {"status": "completed"}).event
+        assert 0 == on.relay.end()
 
         assert [event] == [row["id"] for row in read("events", **beside(on))["items"]]
         copy = shutil.copy(on.folder / "relay.db", tmp_path)
@@ -332,7 +331,7 @@ def test_send_to_what_is_no_address(filled: Filled, to: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("cals", "did you mean 'calls'?"), ("frob\x1b", "known: calls, check, ")]
+    ("name", "hint"), [("cals", "did you mean 'calls'?"), ("frob\x1b", "known: approve, calls, case, ")]
 )
 def test_a_command_that_is_none(name: str, hint: str) -> None:
     """It has a near miss, or the list."""

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from relay import __version__
-from relay.cli import ask, demo, look, run
+from relay.cli import act, ask, cases, demo, look, run
 from relay.condition import near
 from relay.errors import ConfigError, RelayError
 from relay.log import plain
@@ -34,8 +34,8 @@ class Relay(click.Group):
         """Find the command that is asked for; what is none has a near miss, or the list."""
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
-            hint = f" ({known})" if (known := near(name, self.commands)) else ""
-            ctx.fail(f"there is no command '{plain(name)}'{hint}")
+            hint = near(name, self.commands) or f"known: {', '.join(sorted(self.commands))}"
+            ctx.fail(f"there is no command '{plain(name)}' ({hint})")
         return super().resolve_command(ctx, args)
 
 
@@ -50,5 +50,10 @@ def main() -> None:
     """
 
 
-for command in (run.serve, look.check, look.match, run.send, demo.demo, ask.events, ask.calls, ask.providers):
+COMMANDS = (
+    *(run.serve, look.check, look.match, run.send, demo.demo),
+    *(ask.events, ask.calls, ask.providers, cases.cases, cases.case, cases.watches),
+    *act.COMMANDS,
+)
+for command in COMMANDS:
     main.add_command(command)

@@ -1,13 +1,12 @@
 """What does the database know?  Read beside a running server, changing nothing."""
 
 import os
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from relay.call import Call, State
+from relay.call import Call, Kind, State
 from relay.cli import options
 from relay.clock import now_ms, rfc3339
 from relay.config import database
@@ -60,7 +59,7 @@ def events(
     cells = (
         (
             row["id"],
-            _time(row["received_at"]),
+            options.local(row["received_at"]),
             row["source"],
             row["decision"],
             str(row["calls"]),
@@ -77,14 +76,16 @@ def _one_event(store: Store, event: str, rows: list[Row], *, as_json: bool) -> N
     row = rows[0]
     calls = store.calls(event=event, limit=1000)
     body = row["body"].decode("utf-8", "replace")
+    cases = [one.case.id for one in store.told(event)]
     inside = {"calls": [call_shown(call) for call in calls], "headers": row["headers"], "body": body}
-    shown = event_shown(row) | inside
+    shown = event_shown(row) | {"cases": cases} | inside
     if as_json:
         options.print_json(shown)
         return
-    _facts(
-        shown,
+    options.facts(
+        shown | {"cases": ", ".join(cases)},
         *("id", "source", "type", "delivery", "received_at", "verified", "decision", "why", "rule_version"),
+        "cases",
     )
     click.echo()
     click.echo(plain(body, "\n\t"))
@@ -101,6 +102,7 @@ def _one_event(store: Store, event: str, rows: list[Row], *, as_json: bool) -> N
 )
 @click.option("--provider", metavar="NAME", help="Only this provider's.")
 @click.option("--event", metavar="ID", help="Only those that this event caused.")
+@click.option("--case", metavar="ID", help="Only those for this case.")
 @options.page
 @options.as_json
 def calls(
@@ -109,13 +111,15 @@ def calls(
     state: str | None,
     provider: str | None,
     event: str | None,
+    case: str | None,
     limit: int,
     before: str | None,
     as_json: bool,  # noqa: FBT001 - click's way
 ) -> None:
     """Show the calls, newest first; or one call, with every try."""
     store = _store(db)
-    found = store.calls(limit=limit, before=before, id=call, state=state, provider=provider, event=event)
+    asked = {"state": state, "provider": provider, "event": event, "case": case, "before": before}
+    found = store.calls(limit=limit, id=call, **asked)
     if call:
         if not found:
             raise StoreError(f"there is no call {call}")
@@ -126,20 +130,20 @@ def calls(
     elif found:
         _call_table(store, found)
     else:
-        click.echo("no calls" if not (state or provider or event or before) else "no such calls")
+        click.echo("no such calls" if any(asked.values()) else "no calls")
 
 
 def _call_table(store: Store, calls: list[Call]) -> None:
     gates = store.gates()
-    columns = ("id", "state", "call", "tries", "next", "case", "why")
+    columns = ("id", "state", "call", "tries", "next", "key", "why")
     cells = (
         (
             call.id,
             call.state.value,
-            f"{call.provider}.{call.action}",
+            _called(call),
             str(call.tries),
-            _time(rfc3339(next_at(call, gates.get(call.provider)))),
-            call.case,
+            options.local(rfc3339(next_at(call, gates.get(call.provider)))),
+            call.key,
             call.why,
         )
         for call in calls
@@ -147,11 +151,20 @@ def _call_table(store: Store, calls: list[Call]) -> None:
     options.table(columns, cells, below=2)
 
 
+def _called(call: Call) -> str:
+    """Name what is called; of a check, what it is the check of."""
+    name = f"{call.provider}.{call.action}"
+    return name if call.kind is Kind.RETRY else f"{name} ({call.kind})"
+
+
 def _one_call(shown: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         options.print_json(shown)
         return
-    _facts(shown, "id", "event", "case", "rule", "provider", "action", "state", "why", "due_at", "settled_at")
+    options.facts(
+        shown, "id", "kind", "event", "case", "key", "rule", "provider", "action", "state", "why", "due_at",
+        "settled_at", "doubles",
+    )  # fmt: skip
     for name, value in shown["values"].items():
         click.echo(plain(f"{'with':13} {name} = {value}"))
     if not shown["attempts"]:
@@ -160,7 +173,7 @@ def _one_call(shown: dict[str, Any], *, as_json: bool) -> None:
     cells = (
         (
             str(each["number"]),
-            _time(each["began_at"]),
+            options.local(each["began_at"]),
             each["step"],
             str(each["status"] or ""),
             each["outcome"] or "running",
@@ -197,7 +210,7 @@ def providers(rules: Path, db: str, as_json: bool) -> None:  # noqa: FBT001 - cl
         (
             row["name"],
             row["gate"],
-            _time(row["opens_at"]),
+            options.local(row["opens_at"]),
             " ".join(f"{number} {state}" for state, number in row["calls"].items()) or "none",
             ", ".join(row["actions"]),
             row["base_url"],
@@ -206,18 +219,3 @@ def providers(rules: Path, db: str, as_json: bool) -> None:  # noqa: FBT001 - cl
         for row in shown
     )
     options.table(columns, cells, below=2)
-
-
-def _facts(shown: dict[str, Any], *keys: str) -> None:
-    for key in keys:
-        if shown[key]:
-            click.echo(plain(f"{key:13} {shown[key]}"))
-
-
-def _time(instant: str | None) -> str:
-    """Write an instant in the reader's own time; today's without the date."""
-    if instant is None:
-        return ""
-    local = datetime.fromisoformat(instant).astimezone()
-    today = local.date() == datetime.now().astimezone().date()
-    return local.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")

@@ -1,24 +1,26 @@
 """Are the files right, and which rules does an event meet?"""
 
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from relay.call import Call
+from relay.call import Step
+from relay.case import Failure
 from relay.cli import options
 from relay.clock import now_ms
 from relay.errors import ConfigError, Problem
-from relay.event import Event, Json, Trust
+from relay.event import Event, Json, Millis, Trust
 from relay.intake import received
 from relay.load import load
 from relay.log import plain
-from relay.plan import plan
+from relay.plan import plan, source_of
 from relay.provider import Upload
 from relay.render import request
-from relay.rule import Rule, Ruleset
+from relay.rule import Rule, Ruleset, Source
 
 TRUST: Final = {"hmac": Trust.VERIFIED, "token": Trust.AUTHENTICATED, "none": Trust.UNATTEMPTED}
 """How far a sender is known that has proved itself as its source wants."""
@@ -67,11 +69,11 @@ def _failed_tests(rules: Ruleset) -> list[Problem]:
     for rule in rules.rules:
         for test in rule.tests:
             event = _event(rules, rule.sources[0], test.event)
-            calls = plan(event, _alone(rules, rule), event.received_at).calls
-            made = sum(not call.why for call in calls)
+            failures = plan(event, _alone(rules, rule), event.received_at).failures
+            made = sum(not failure.flaw for failure in failures)
             if made != test.calls:
                 missed = rule.when.miss(test.event)
-                why = [str(missed)] if missed else [call.why for call in calls if call.why]
+                why = [str(missed)] if missed else [failure.flaw for failure in failures if failure.flaw]
                 what = f"expected {_count(test.calls, 'call')}, got {made}"
                 what = f"{what}: {'; '.join(why)}" if why else what
                 failed.append(Problem(file=str(rules.path), line=test.line, key=test.key, what=what))
@@ -88,7 +90,8 @@ def _alone(rules: Ruleset, rule: Rule) -> Ruleset:
 
 def _event(rules: Ruleset, source: str, data: Json) -> Event:
     """Make a test's event, as if its sender had proved itself."""
-    return replace(received(rules.sources[source], {}, b"{}", Trust.VERIFIED, now_ms()), data=data)
+    by = source_of(rules, source) or Source(name=source, verify="none")
+    return replace(received(by, {}, b"{}", Trust.VERIFIED, now_ms()), data=data)
 
 
 @click.command()
@@ -100,12 +103,15 @@ def match(source: str, event: Path, rules: Path, as_json: bool) -> None:  # noqa
     """
     Say which calls an event would cause by which rule, or why not.
 
-    For each rule of SOURCE: the calls that EVENT.json would cause, or the first condition that failed and
-    the value it saw. Sends nothing. EVENT.json may be - for standard input.
+    For each rule of SOURCE: the call that EVENT.json would cause and the case that it is for, the case that
+    it would end as recovered, or the first condition that failed and the value it saw. Sends nothing.
+    EVENT.json may be - for standard input.
     """
     found = load(rules, os.environ, secrets=False)
-    by = options.source(found, source)
-    made = received(by, {}, options.read(event), TRUST[by.verify], now_ms())
+    by = source_of(found, source) or options.source(found, source)
+    # What only a watch brings in was asked for by relay itself.
+    trust = TRUST[by.verify] if source in found.sources else Trust.VERIFIED
+    made = received(by, {}, options.read(event), trust, now_ms())
     if made.flaw:
         place = "standard input" if str(event) == "-" else str(event)
         raise ConfigError([Problem(file=place, what=made.flaw)])
@@ -116,7 +122,7 @@ def match(source: str, event: Path, rules: Path, as_json: bool) -> None:  # noqa
     mine = [row for row, rule in zip(told, found.rules, strict=True) if source in rule.sources]
     for row in mine:
         click.echo(plain(f"{_mark(row)} {row['rule']}"))
-        for line in [_line(call) for call in row["calls"]] or [row["why"]]:
+        for line in _lines(row):
             click.echo(plain(f"    {line}"))
     if not mine:
         click.echo(f"no rule is for {source}")
@@ -125,42 +131,58 @@ def match(source: str, event: Path, rules: Path, as_json: bool) -> None:  # noqa
 
 
 def _mark(row: dict[str, Any]) -> str:
-    """Mark a rule that is met, one that is not, and one whose call can't be made."""
-    if not row["meets"]:
+    """Mark a rule that has a use for the event, one that has none, and one whose call can't be made."""
+    if not row["meets"] and row["recovers"] is None:
         return "✗"
     return "!" if any("dead" in call for call in row["calls"]) else "✓"
 
 
 def _explained(rules: Ruleset, rule: Rule, event: Event) -> dict[str, Any]:
-    """Explain one rule's part: the calls it would make, or the first condition that failed."""
+    """Explain one rule's part: its call, what it takes for recovered, or the first condition that failed."""
+    row: dict[str, Any] = {"rule": rule.name, "meets": False, "why": "", "calls": [], "recovers": None}
     if event.source not in rule.sources:
-        wanted = " or ".join(rule.sources)
-        return {
-            "rule": rule.name,
-            "meets": False,
-            "why": f"from: wanted {wanted}, saw {event.source}",
-            "calls": [],
-        }
+        return row | {"why": f"from: wanted {' or '.join(rule.sources)}, saw {event.source}"}
+    made = plan(event, _alone(rules, rule), event.received_at)
     missed = rule.when.miss(event.data)
-    if missed is not None:
-        return {"rule": rule.name, "meets": False, "why": str(missed), "calls": []}
-    calls = plan(event, _alone(rules, rule), event.received_at).calls
-    return {"rule": rule.name, "meets": True, "why": "", "calls": [_rendered(rules, call) for call in calls]}
-
-
-def _rendered(rules: Ruleset, call: Call) -> dict[str, Any]:
-    provider = rules.providers[call.provider]
-    row: dict[str, Any] = {
-        "call": f"{call.provider}.{call.action}",
-        "case": call.case,
-        "with": dict(call.values),
+    return row | {
+        "meets": missed is None,
+        "why": "" if missed is None else str(missed),
+        "calls": [_rendered(rules, failure, event.received_at) for failure in made.failures],
+        "recovers": made.recoveries[0].key if made.recoveries else None,
     }
-    if call.why:
-        return row | {"dead": call.why}
-    action = provider.actions[call.action]
-    made = request(provider, action.shape, action, call.values, call.created_at)
+
+
+def _rendered(rules: Ruleset, failure: Failure, now: Millis) -> dict[str, Any]:
+    provider = rules.providers[failure.provider]
+    row: dict[str, Any] = {
+        "call": f"{failure.provider}.{failure.action}",
+        "case": failure.key,
+        "with": dict(failure.values),
+    }
+    if failure.flaw:
+        return row | {"dead": failure.flaw}
+    action = provider.actions[failure.action]
+    made = request(provider, action.shape, action, failure.values, now)
     body = made.body.decode() if isinstance(made.body, bytes) else _form(made.body)
-    return row | {"first": call.step.value, "request": f"{made.method} {made.url}", "body": body or None}
+    return row | {
+        "first": failure.step.value,
+        "request": f"{made.method} {made.url}",
+        "body": body or None,
+        "notes": list(_notes(failure)),
+    }
+
+
+def _notes(failure: Failure) -> Iterator[str]:
+    """Say what stands between the failure and its call."""
+    policy = failure.policy
+    if policy.approve:
+        yield "held for a yes"
+    if failure.step is Step.LOOK:
+        yield "looks first"
+    if policy.batch:
+        yield "batched"
+    if policy.only:
+        yield f"only {policy.only}"
 
 
 def _form(upload: Upload) -> str:
@@ -169,8 +191,15 @@ def _form(upload: Upload) -> str:
     return " ".join([*(f"{name}={value}" for name, value in upload.fields), *files])
 
 
-def _line(row: dict[str, Any]) -> str:
-    if "dead" in row:
-        return f"{row['call']}: {row['dead']}"
-    first = "look, then " if row["first"] == "look" else ""
-    return f"{row['call']}: {first}{row['request']} {row['body'] or ''}".rstrip()
+def _lines(row: dict[str, Any]) -> Iterator[str]:
+    """Write a rule's part: each call with its case and its notes, or what recovers, or why nothing does."""
+    for call in row["calls"]:
+        if "dead" in call:
+            yield f"{call['call']}: {call['dead']}"
+        else:
+            yield f"{call['call']}: {call['request']} {call['body'] or ''}".rstrip()
+            yield "; ".join(filter(None, (f"case {call['case']}", ", ".join(call["notes"]))))
+    if row["recovers"] is not None:
+        yield f"recovers {row['recovers']}"
+    elif not row["calls"]:
+        yield row["why"]

@@ -5,6 +5,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -33,6 +34,20 @@ COLOURS: Final[Mapping[str, str]] = {
     "running": "cyan",
 }
 """Words that a reader should find at a glance."""
+
+OF_CASES: Final[Mapping[str, str]] = {
+    **COLOURS,
+    "open": "yellow",
+    "retrying": "cyan",
+    "watching": "cyan",
+    "needs_person": "magenta",
+    "recovered": "green",
+    "gave_up": "red",
+    "well": "green",
+    "behind": "yellow",
+    "failing": "red",
+}
+"""The same for cases and watches: an open gate is good news, an open case is none."""
 
 FILE = click.Path(path_type=Path)
 
@@ -79,6 +94,11 @@ def page(command: F) -> F:
     )(command)
 
 
+def to(**more: Any) -> Callable[[F], F]:
+    """Add ``--to``."""
+    return click.option("--to", metavar="URL", envvar="RELAY_TO", show_envvar=True, **more)
+
+
 def read(path: Path) -> bytes:
     """Read a file, or standard input for ``-``. Raises ConfigError."""
     if str(path) == "-":
@@ -107,7 +127,29 @@ def source(found: Ruleset, name: str) -> Source:
     raise ConfigError([Problem(file=str(found.path), what=what, hint=near(name, found.sources))])
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, below: int) -> None:
+def facts(shown: Mapping[str, Any], *keys: str) -> None:
+    """Print those of *shown* that there is something to say of."""
+    for key in keys:
+        if shown[key]:
+            click.echo(plain(f"{key:13} {shown[key]}"))
+
+
+def local(instant: str | None) -> str:
+    """Write an instant in the reader's own time; today's without the date."""
+    if instant is None:
+        return ""
+    here = datetime.fromisoformat(instant).astimezone()
+    today = here.date() == datetime.now().astimezone().date()
+    return here.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
+
+
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    below: int,
+    colours: Mapping[str, str] = COLOURS,
+) -> None:
     """
     Print a table.
 
@@ -119,15 +161,15 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, below: int) 
     widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
     under = below if sum(widths) + 2 * (len(widths) - 1) > width else 0
     shown = len(columns) - under
-    click.secho(_row(columns[:shown], widths), bold=True)
+    click.secho(_row(columns[:shown], widths, {}), bold=True)
     for row in cells:
-        click.echo(_row(row[:shown], widths))
+        click.echo(_row(row[:shown], widths, colours))
         for cell in filter(None, row[shown:]):
             click.echo(textwrap.indent(textwrap.fill(cell, width - 4, break_on_hyphens=False), "    "))
 
 
-def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
+def _row(cells: Sequence[str], widths: Sequence[int], colours: Mapping[str, str]) -> str:
     padding = [" " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=False)]
     padding[-1] = ""
-    styled = (click.style(cell, fg=COLOURS[cell]) if cell in COLOURS else cell for cell in cells)
+    styled = (click.style(cell, fg=colours[cell]) if cell in colours else cell for cell in cells)
     return "  ".join(cell + pad for cell, pad in zip(styled, padding, strict=True)).rstrip()

@@ -1,20 +1,16 @@
 """How is relay run, and an event sent to it?"""
 
-import asyncio
-import json
 import os
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import click
 
 from relay import log
-from relay.cli import options
+from relay.cli import options, talk
 from relay.config import Config, database
-from relay.errors import ConfigError, Problem
 from relay.load import load
-from relay.provider import Answer, Reply, Request
+from relay.provider import Reply, Request
 from relay.verify import sign
 
 
@@ -64,10 +60,7 @@ def serve(rules: Path, db: str, host: str, port: int, grace: float, style: str, 
 @click.argument("source")
 @click.argument("event", metavar="EVENT.json", type=options.FILE)
 @options.rules
-@click.option(
-    "--to", default="http://127.0.0.1:8080", envvar="RELAY_TO", show_default=True, show_envvar=True,
-    help="Where relay runs.",
-)  # fmt: skip
+@options.to(default="http://127.0.0.1:8080", show_default=True, help="Where relay runs.")
 @options.as_json
 def send(source: str, event: Path, rules: Path, to: str, as_json: bool) -> None:  # noqa: FBT001 - click's way
     """
@@ -75,7 +68,7 @@ def send(source: str, event: Path, rules: Path, to: str, as_json: bool) -> None:
 
     It is signed as SOURCE would. EVENT.json may be - for standard input.
     """
-    _address(to)
+    talk.address(to)
     by = options.source(load(rules, os.environ, only=source), source)
     body = options.read(event)
     headers, token = sign(by, body)
@@ -86,11 +79,11 @@ def send(source: str, event: Path, rules: Path, to: str, as_json: bool) -> None:
         headers=(("Content-Type", "application/json"), *headers.items()),
         body=body,
     )
-    answer = asyncio.run(_send(request))
+    answer = talk.ask(request)
     if not isinstance(answer, Reply):
         click.echo(f"relay: {to}: {answer.why} (is `relay serve` running there?)", err=True)
         raise SystemExit(1)
-    told = _told(answer)
+    told = talk.told(answer)
     taken = answer.status in {200, 202} and {"event", "calls", "duplicate"} <= told.keys()
     if as_json:
         options.print_json({"status": answer.status} | told)
@@ -103,35 +96,3 @@ def send(source: str, event: Path, rules: Path, to: str, as_json: bool) -> None:
         click.echo(log.plain(f"relay: {to}: {answer.status}: {', '.join(map(str, said))}"), err=True)
     if not taken:
         raise SystemExit(1)
-
-
-def _address(to: str) -> None:
-    """See that *to* is where a relay can be. Raises ConfigError."""
-    try:
-        url = urlsplit(to)
-        fine = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
-    except ValueError:
-        fine = False
-    if not fine:
-        hint = "" if "://" in to else f"did you mean http://{log.plain(to)}?"
-        what = f"expected http://HOST:PORT, got '{log.plain(to)}'"
-        raise ConfigError([Problem(file="--to", what=what, hint=hint)])
-
-
-def _told(reply: Reply) -> dict[str, Any]:
-    """Return what relay said; nothing, where another server answered."""
-    try:
-        told = json.loads(reply.body)
-    except ValueError:
-        return {}
-    return told if isinstance(told, dict) else {}
-
-
-async def _send(request: Request) -> Answer:
-    from relay.send import Sender  # noqa: PLC0415 - slow to load
-
-    sender = Sender()
-    try:
-        return await sender(request)
-    finally:
-        await sender.close()

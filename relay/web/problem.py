@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from relay.errors import Rejected, StoreError
+from relay.event import as_name
 
 log = structlog.get_logger()
 
@@ -30,10 +31,14 @@ async def on_rejected(_: Request, error: Exception) -> Response:
     return problem(error.status, error.title, error.why, headers)
 
 
-async def on_store_error(_: Request, error: Exception) -> Response:
+async def on_store_error(request: Request, error: Exception) -> Response:
     """Tell a sender to come again: nothing was kept."""
+    again = {"Retry-After": "5"}
+    if not request.url.path.startswith("/hooks/"):
+        log.error("admin.not_done", path=as_name(request.url.path), why=str(error))
+        return problem(503, "Not done", str(error), again)
     log.error("hook.not_kept", why=str(error))
-    return problem(503, "Not kept", "the event could not be stored; send it again", {"Retry-After": "5"})
+    return problem(503, "Not kept", "the event could not be stored; send it again", again)
 
 
 async def on_http_error(_: Request, error: Exception) -> Response:
