@@ -23,9 +23,10 @@ from rulesfiles import ENVIRON, PROVIDERS, ROOT
 from writerai import Writer
 
 from relay.event import Json
+from relay.listing import CURSOR, PAGE, query, since
 from relay.load import load
 from relay.provider import Answer, Reply
-from relay.render import checked, request
+from relay.render import checked, listing_request, request
 from relay.send import Sender
 
 FILE = "1862f090-a281-48f3-8838-26c1e78b605e"
@@ -129,6 +130,7 @@ def send(recorder: Recorder, tmp_path: Path) -> Send:
         values: Mapping[str, Json],
         *,
         check: bool = False,
+        at: Mapping[str, Json] | None = None,  # where the run of a watch stands
         environ: Mapping[str, str] = ENVIRON,
         **own: Any,
     ) -> Heard:
@@ -136,9 +138,14 @@ def send(recorder: Recorder, tmp_path: Path) -> Send:
         rules["provider"][name] |= own
         (tmp_path / "rules.toml").write_text(tomli_w.dumps(rules))
         provider = load(tmp_path / "rules.toml", environ).providers[name]
-        action = provider.actions["retry"]
-        shape = action.check.shape if check and action.check else action.shape
-        made = request(provider, shape, action, checked(action, values), NOW)
+        if at is None:
+            action = provider.actions["retry"]
+            shape = action.check.shape if check and action.check else action.shape
+            made = request(provider, shape, action, checked(action, values), NOW)
+        else:
+            [watch] = provider.listings.values()
+            filled = checked(watch, values) | {"since": since(watch, NOW, NOW)}
+            made = listing_request(provider, watch, filled, query(watch, at), NOW)
 
         async def go() -> Answer:
             sender = Sender()
@@ -191,6 +198,21 @@ def test_writer_look_is_the_sdks(recorder: Recorder, send: Send) -> None:
     same(theirs, send("writer", {"file_id": FILE}, check=True), "authorization")
 
 
+@pytest.mark.parametrize("at", [{}, {PAGE: 2, CURSOR: FILE}], ids=["first", "second"])
+def test_writer_watch_is_the_sdks(recorder: Recorder, send: Send, at: dict[str, Json]) -> None:
+    """A page of failed files is what writer-sdk asks for, to the last parameter."""
+    recorder.answer = {"data": [], "has_more": False}
+    more: Any = {"after": at[CURSOR]} if at else {}
+    with Writer(base_url=recorder.url, api_key=ENVIRON["WRITER_API_KEY"], max_retries=0) as sdk:
+        sdk.files.list(status="failed", limit=100, order="asc", **more)
+    theirs = recorder.last()
+
+    ours = send("writer", {}, at=at)
+
+    same(theirs, ours, "authorization")
+    assert theirs.query == ours.query
+
+
 # -- DocFlow --
 
 
@@ -226,6 +248,27 @@ def test_docflow_look_is_the_sdks(recorder: Recorder, docflow: DocflowClient, se
     more = {"with_document", "with_task_detail_url", "with_image_url"}
     assert {key: value for key, value in theirs.query.items() if key not in more} == ours.query
     assert TASK.items() <= ours.query.items()
+
+
+def test_docflow_watch_is_the_sdks(recorder: Recorder, docflow: DocflowClient, send: Send) -> None:
+    """A page of failed tasks is what docflow-sdk asks for, less the documents that it says no to."""
+    recorder.answer = {"code": 200, "msg": "success", "result": {"total": 0, "files": []}}
+    docflow.file.fetch(TASK["workspace_id"], page=3, page_size=100, recognition_status=2)
+    theirs = recorder.last()
+
+    ours = send("docflow", {"workspace_id": TASK["workspace_id"]}, at={PAGE: 3})
+
+    same(theirs, ours, "x-ti-app-id", "x-ti-secret-code")
+    more = {"with_document", "with_task_detail_url", "with_image_url"}
+    assert {key: value for key, value in theirs.query.items() if key not in more} == ours.query
+
+
+def test_docflow_takes_our_signature_of_a_page(send: Send) -> None:
+    """The page's number is signed with the rest."""
+    ours = send("docflow", {"workspace_id": TASK["workspace_id"]}, at={PAGE: 3}, auth="signature")
+
+    assert "3" == ours.query["page"]
+    assert signature(ENVIRON["DOCFLOW_SECRET_CODE"], ours) == ours.headers["x-ti-signature"]
 
 
 def signature(secret: str, heard: Heard) -> str:
@@ -281,6 +324,21 @@ def test_flatfile_ids_are_encoded_as_the_sdk_does(send: Send) -> None:
     ours = send("flatfile", {"job_id": "us jb?1&ü"})
 
     assert "/v1/jobs/us%20jb%3F1%26%C3%BC/retry" == ours.path
+
+
+def test_flatfile_watch_is_the_sdks(send: Send) -> None:
+    """A page of events is what @flatfile/api 1.23.1 asks for, its times and booleans as text."""
+    ours = send("flatfile", {}, at={PAGE: 2})
+
+    assert ("GET", "/v1/events", b"") == (ours.method, ours.path, ours.body)
+    assert {
+        "topic": "job:failed",
+        "since": "2023-11-14T22:03:20.000Z",
+        "pageSize": "100",
+        "pageNumber": "2",
+        "includeAcknowledged": "true",
+    } == ours.query
+    assert {"authorization", "x-disable-hooks"} == ours.headers.keys() - COMMON
 
 
 # -- X-Pkg --

@@ -7,6 +7,7 @@ Source: docs-docflow.textin.com, the OpenAPI of the service; requests as docflow
 import hashlib
 import hmac
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar, Final
 
@@ -22,10 +23,16 @@ CHILDREN: Final = frozenset({0, 3})
 
 FINISHED: Final = frozenset({1, 2})
 FILTERS: Final = ("batch_number", "file_id", "category", "recognition_status", "verification_status")
+NUMBERS: Final = ("recognition_status", "verification_status")
+"""Filters whose values are numbers: 2, not failed."""
 
 
 class DocflowSim(Simulator):
-    """Tasks of one workspace. Whatever is wrong, the HTTP status is 200: ``code`` in the body tells."""
+    """
+    Tasks of one workspace. Whatever is wrong, the HTTP status is 200: ``code`` in the body tells.
+
+    One route shows a task and lists them: *read_faults* are for either.
+    """
 
     name = "docflow"
     words: ClassVar[Mapping[Status, Status]] = {"failed": 2, "running": 4, "recovered": 1}
@@ -120,24 +127,28 @@ class DocflowSim(Simulator):
             return refusal(40004, "page or page_size is out of range")
         if asked.get("workspace_id") != self.workspace_id:
             return refusal(40004, "空间不存在 (workspace not found)")  # invented
+        if not all(asked[name].isdecimal() for name in NUMBERS if name in asked):
+            return refusal(40004, "参数错误 (a status is a number)")  # invented
         if "task_id" in asked:
             # Invented: a child is found by its own id. Without one, children appear only below their parents.
             keys = [asked["task_id"]] if asked["task_id"] in self.held else []
         else:
             keys = [key for key, task in self.held.items() if task.facts["task_type"] not in CHILDREN]
-        found = [view for view in map(self._view, keys) if meets(view, asked)]
+        children = defaultdict(list)
+        for key, task in self.held.items():
+            children[str(task.facts.get("parent_task_id", ""))].append(key)
+        found = [view for key in keys if meets(view := self._view(key, children), asked)]
         start = (page - 1) * size
         files: list[Json] = [dict(view) for view in found[start : start + size]]
         result: Json = {"total": len(found), "page": page, "page_size": size, "files": files}
         return answer_json({"code": 200, "msg": "success", "result": result})
 
-    def _view(self, key: str) -> dict[str, Json]:
-        children = [one for one, task in self.held.items() if task.facts.get("parent_task_id") == key]
+    def _view(self, key: str, children: Mapping[str, list[str]]) -> dict[str, Json]:
         state = self.state(key)
         view = {"task_id": key, **self.held[key].facts, "recognition_status": state}
         if state == self.words["failed"]:
             view["failure_causes"] = "文件解析失败 (the file could not be parsed)"
-        return {**view, "child_files": [self._view(child) for child in children]}
+        return {**view, "child_files": [self._view(child, children) for child in children.get(key, ())]}
 
 
 def refusal(code: int, message: str) -> Response:

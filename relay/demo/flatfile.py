@@ -7,7 +7,10 @@ Source: Flatfile's reference for jobs and events, @flatfile/api 1.23.1, plugin-w
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
+from itertools import count
 from typing import Any, ClassVar, Final
 
 from starlette.requests import Request
@@ -23,19 +26,43 @@ JOB: Final[dict[str, Json]] = json.loads("""{
     "input": {}, "managed": true, "subject": {"type": "resource", "id": "us_wb_YOUR_ID"}
 }""")
 EVENT: Final[dict[str, Any]] = json.loads("""{
-    "topic": "job:failed", "domain": "job", "target": "us_wb_YOUR_ID", "origin": {"id": "us_wb_YOUR_ID"},
+    "domain": "job", "target": "us_wb_YOUR_ID", "origin": {"id": "us_wb_YOUR_ID"},
     "context": {"accountId": "us_acc_YOUR_ID", "environmentId": "us_env_YOUR_ID", "spaceId": "us_sp_YOUR_ID",
-                "workbookId": "us_wb_YOUR_ID", "actorId": "us_key_SOME_KEY"},
+                "actorId": "us_key_SOME_KEY"},
     "payload": {"domain": "workbook", "operation": "submitAction", "job": "workbook:submitAction",
-                "status": "failed", "info": "Job was failed", "isPart": false, "input": {}},
+                "isPart": false, "input": {}},
     "attributes": {"progress": {"current": 1, "total": 1, "percent": 100}},
     "namespaces": ["workbook"], "callbackUrl": "", "dataUrl": ""
 }""")
+# The outcome of a job → topic, and what its event says beside the rest. Each tells of one, never of both.
+TOPICS: Final[Mapping[Status, tuple[str, dict[str, Json], dict[str, Json]]]] = {
+    "failed": (
+        "job:failed",
+        {"workbookId": "us_wb_YOUR_ID"},
+        {"status": "failed", "info": "Job was failed"},
+    ),
+    "recovered": (
+        "job:completed",
+        {},
+        {"status": "complete", "info": "Job was completed"},
+    ),  # the info: invented
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class Note:
+    """An event that is, or will be, in the log."""
+
+    number: int
+    at: float  #: seconds since 1970
+    job: str
+    status: Status
+    void: bool = False  #: the job was sent on its way again before it came so far
 
 
 class FlatfileSim(Simulator):
     """
-    Jobs, and the events that tell of their failures.
+    Jobs, and the events that tell of their ends.
 
     *new_ids*: a retry answers with a job of a new id, since nobody says that the id stays.
     """
@@ -54,13 +81,15 @@ class FlatfileSim(Simulator):
     ) -> None:
         super().__init__(heals_after_s=heals_after_s, clock=clock)
         self.key, self.new_ids = key, new_ids
-        self.failures: list[tuple[float, str]] = []  #: when, in seconds since 1970, and which job
+        self.notes: list[Note] = []
+        self._numbers = count()
+        self._last: dict[str, Note] = {}  #: by job
         self.open(
             Door(
                 method="POST", path="/v1/jobs/{job_id}/retry", work=self._job(self._retry), faults=self.faults
             ),
             Door(method="GET", path="/v1/jobs/{job_id}", work=self._job(self._get), faults=self.read_faults),
-            Door(method="GET", path="/v1/events", work=self._guard(self._events)),
+            Door(method="GET", path="/v1/events", work=self._guard(self._events), faults=self.list_faults),
         )
 
     def add(
@@ -68,21 +97,42 @@ class FlatfileSim(Simulator):
     ) -> Resource:
         """Put a job in; if it has failed, an event says so."""
         job = super().add(key, status=status, outcomes=outcomes, **facts)
-        self._note(job)
+        if job.status == "failed":
+            self._note(job, job.began_at)
+        return job
+
+    def accept(self, resource: Resource) -> Resource:
+        """Do the work of a retry, count it, and return the job that runs now."""
+        if not self.new_ids:
+            return super().accept(resource)
+        self.tally(resource.key)
+        first = self.lineage.get(resource.key, resource.key)
+        fresh = next(key for n in count(self.rounds[first]) if (key := f"{first}_{n}") not in self.held)
+        self.lineage[fresh] = first
+        job = self.add(fresh, status="running", outcomes=(), **resource.facts)
+        job.outcomes = resource.outcomes  # one line of jobs has one line of outcomes
+        self.run(job)
         return job
 
     def run(self, resource: Resource) -> None:
-        """Send a job on its way; if it will fail again, an event will say so."""
+        """Send a job on its way; when it has failed or recovered, an event will say so."""
+        last = self._last.get(resource.key)
+        if last is not None and last.at > self.clock():
+            last.void = True
         super().run(resource)
-        self._note(resource)
+        if resource.status in TOPICS:
+            self._note(resource, resource.busy_until)
 
     def events(self) -> list[dict[str, Json]]:
-        """List the job:failed events so far, oldest first, as ``GET /v1/events`` shows them."""
-        return [event(count, at, key) for count, (at, key) in enumerate(self.failures) if at <= self.clock()]
+        """List the events that jobs failed or completed so far, oldest first, as ``GET /v1/events`` does."""
+        now = self.clock()
+        told = [note for note in list(self.notes) if note.at <= now and not note.void]
+        return [event(note) for note in sorted(told, key=lambda note: (note.at, note.number))]
 
-    def _note(self, job: Resource) -> None:
-        if job.status == "failed":
-            self.failures.append((max(job.busy_until, self.clock()), job.key))
+    def _note(self, job: Resource, at: float) -> None:
+        note = Note(number=next(self._numbers), at=at, job=job.key, status=job.status)
+        self._last[job.key] = note
+        self.notes.append(note)
 
     def _guard(self, work: Work) -> Work:
         async def guarded(request: Request) -> Response:
@@ -108,16 +158,7 @@ class FlatfileSim(Simulator):
     async def _retry(self, request: Request) -> Response:
         # Invented: whether a job that has not failed is refused is not documented. Here it runs again: a
         # double shows.
-        job = self.held[request.path_params["job_id"]]
-        if not self.new_ids:
-            self.accept(job)
-            return self._view(job)
-        self.retries[job.key] += 1
-        again = self.add(
-            f"{job.key}_{self.retries[job.key]}", status="running", outcomes=job.outcomes, **job.facts
-        )
-        self.run(again)
-        return self._view(again)
+        return self._view(self.accept(self.held[request.path_params["job_id"]]))
 
     async def _get(self, request: Request) -> Response:
         return self._view(self.held[request.path_params["job_id"]])
@@ -125,13 +166,18 @@ class FlatfileSim(Simulator):
     async def _events(self, request: Request) -> Response:
         asked = request.query_params
         size, page = number(asked.get("pageSize", "10"), 1000), number(asked.get("pageNumber", "1"), 10**6)
+        try:
+            since = datetime.fromisoformat(asked.get("since", "1970-01-01T00:00:00Z")).timestamp()
+        except ValueError:
+            return refusal(HTTPStatus.BAD_REQUEST, "since is not a time")  # invented
         if not (size and page):
             return refusal(HTTPStatus.BAD_REQUEST, "pageSize or pageNumber is out of range")
+        # Invented: the order, and that the instant of since is in. The SDK knows data only, no pagination.
         found = [
             one
             for one in self.events()
             if asked.get("topic", one["topic"]) == one["topic"]
-            and asked.get("since", "") <= str(one["createdAt"])
+            and since <= datetime.fromisoformat(str(one["createdAt"])).timestamp()
         ]
         return answer_json(
             {
@@ -145,8 +191,8 @@ class FlatfileSim(Simulator):
         )
 
     def _view(self, job: Resource) -> Response:
-        now = stamp(self.clock())
-        facts = {"createdAt": now, "updatedAt": now, **JOB, **job.facts}
+        born, changed = stamp(job.born_at), stamp(self.changed_at(job.key))
+        facts = {"createdAt": born, "updatedAt": changed, **JOB, **job.facts}
         return answer_json({"data": {**facts, "id": job.key, "status": self.state(job.key)}})
 
 
@@ -155,10 +201,17 @@ def refusal(status: int, message: str) -> Response:
     return answer_json({"errors": [{"message": message}]}, status)
 
 
-def event(count: int, at: float, job_id: str) -> dict[str, Json]:
-    """Write the event that a job failed, with the fields that the API gives it."""
-    context = {**EVENT["context"], "jobId": job_id}
-    return {**EVENT, "id": f"us_evt_{count:08}", "createdAt": stamp(at), "context": context}
+def event(note: Note) -> dict[str, Json]:
+    """Write the event that a job failed or recovered, with the fields that the API gives it."""
+    topic, context, payload = TOPICS[note.status]
+    return {
+        "id": f"us_evt_{note.number:08}",
+        "topic": topic,
+        "createdAt": stamp(note.at),
+        **EVENT,
+        "context": {**EVENT["context"], **context, "jobId": note.job},
+        "payload": {**EVENT["payload"], **payload},
+    }
 
 
 def forwarded(raw: Mapping[str, Json], key: str) -> dict[str, Json]:

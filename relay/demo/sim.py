@@ -5,6 +5,7 @@ What the four simulators share: serving on loopback, remembering every request, 
 """
 
 import asyncio
+import heapq
 import json
 import re
 import socket
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
+from itertools import count
 from typing import Any, ClassVar, Final, TypeAlias
 
 import uvicorn
@@ -81,7 +83,10 @@ class Resource:
     status: Status  #: what it is, or will be at *busy_until*
     outcomes: list[Status]  #: where the next retries lead, in order; when none is left: recovered
     facts: dict[str, Json]  #: what else the provider says of it
+    born_at: float  #: when it was put in
+    began_at: float  #: when it was put in, or last sent on its way
     busy_until: float = 0.0  #: in flight before this instant
+    runs: int = 0  #: how often it was sent on its way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,8 +142,16 @@ class Simulator:
         self.held: dict[str, Resource] = {}
         self.calls: list[Seen] = []
         self.retries: Counter[str] = Counter()  #: by key: how often the work of a retry was done
+        self.lineage: dict[str, str] = {}  #: an id that a retry made → the first id of its line
+        self.rounds: Counter[str] = Counter()  #: by the first id of a line: how often it was retried in all
+        self.on_change: Callable[[str, Status], None] | None = None
+        """Is told, in the simulator's thread, of each resource that has come to its outcome after a retry."""
+        self.mishaps: list[Exception] = []  #: what *on_change* raised; *stop* raises it again
         self.faults: deque[Fault] = deque()  #: each is taken by one retry call
         self.read_faults: deque[Fault] = deque()  #: each is taken by one read of a resource's state
+        self.list_faults: deque[Fault] = deque()  #: each is taken by one read of a list
+        self._coming: list[tuple[float, int, int, Resource]] = []  #: a heap: when, in which order, which run
+        self._order = count()
         self.app: Starlette
         self._running: tuple[_Server, threading.Thread] | None = None
 
@@ -148,7 +161,10 @@ class Simulator:
         self, key: str, *, status: Status = "failed", outcomes: Iterable[Status] = (), **facts: Json
     ) -> Resource:
         """Put a resource in; its retries will lead to *outcomes* one by one, and then to recovered."""
-        self.held[key] = Resource(key=key, status=status, outcomes=list(outcomes), facts=facts)
+        now = self.clock()
+        self.held[key] = Resource(
+            key=key, status=status, outcomes=list(outcomes), facts=facts, born_at=now, began_at=now
+        )
         return self.held[key]
 
     def state(self, key: str) -> Status:
@@ -157,15 +173,43 @@ class Simulator:
         status = "running" if self.clock() < resource.busy_until else resource.status
         return self.words.get(status, status)
 
-    def accept(self, resource: Resource) -> None:
-        """Do the work of a retry, and count it."""
-        self.retries[resource.key] += 1
+    def changed_at(self, key: str) -> float:
+        """Return when a resource last changed: put in, sent on its way, or come to its outcome."""
+        resource = self.held[key]
+        ended = resource.began_at <= resource.busy_until <= self.clock()
+        return resource.busy_until if ended else resource.began_at
+
+    def tally(self, key: str) -> None:
+        """Count one retry of a resource."""
+        self.retries[key] += 1
+        self.rounds[self.lineage.get(key, key)] += 1
+
+    def accept(self, resource: Resource) -> Resource:
+        """Do the work of a retry, count it, and return what runs now."""
+        self.tally(resource.key)
         self.run(resource)
+        return resource
 
     def run(self, resource: Resource) -> None:
         """Send a resource on its way: in flight now, at its next outcome after *heals_after_s*."""
-        resource.busy_until = self.clock() + self.heals_after_s  # first: others read while we write
+        now = self.clock()
+        resource.busy_until = now + self.heals_after_s  # first: others read while we write
         resource.status = resource.outcomes.pop(0) if resource.outcomes else "recovered"
+        resource.began_at = now
+        resource.runs += 1
+        heapq.heappush(self._coming, (resource.busy_until, next(self._order), resource.runs, resource))
+
+    def tick(self) -> None:
+        """Tell *on_change* of each run that has come to its outcome by now, once; a server does it often."""
+        while self._coming and self._coming[0][0] <= self.clock():
+            _, _, run, resource = heapq.heappop(self._coming)
+            # A resource that was sent on its way again before its time has never come to that outcome.
+            if self.on_change is None or resource.runs != run or self.held.get(resource.key) is not resource:
+                continue
+            try:
+                self.on_change(resource.key, resource.status)
+            except Exception as mishap:  # noqa: BLE001  whatever it is, it is not the provider's
+                self.mishaps.append(mishap)
 
     # -- how it answers --
 
@@ -235,7 +279,7 @@ class Simulator:
             log_level=None,
             access_log=False,
         )
-        server = _Server(config)
+        server = _Server(config, self.tick)
         thread = threading.Thread(
             target=server.run, args=([listener],), name=f"{self.name} simulator", daemon=True
         )
@@ -244,13 +288,19 @@ class Simulator:
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
     def stop(self) -> None:
-        """Break all connections and close the port; what it holds stays, and it may start again."""
+        """
+        Break all connections and close the port; what it holds stays, and it may start again.
+
+        Raises what *on_change* raised, if it did.
+        """
         if self._running is None:
             return
         server, thread = self._running
         self._running = None
         server.should_exit = True
         thread.join()
+        if self.mishaps:
+            raise self.mishaps.pop(0)
 
     @contextmanager
     def serve(self, port: int = 0) -> Iterator[str]:
@@ -272,8 +322,13 @@ class _Protocol(HttpToolsProtocol):
 class _Server(uvicorn.Server):
     """Uvicorn's own, which stops at once and does not wait for requests that hang on purpose."""
 
+    def __init__(self, config: uvicorn.Config, tick: Callable[[], None]) -> None:
+        super().__init__(config)
+        self.tick = tick
+
     async def main_loop(self) -> None:
-        while not await self.on_tick(0):  # noqa: ASYNC110  uvicorn is stopped by a flag
+        while not await self.on_tick(0):  # uvicorn is stopped by a flag
+            self.tick()
             await asyncio.sleep(TICK_S)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002

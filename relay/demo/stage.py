@@ -31,6 +31,12 @@ RULES: Final = next(
 )
 """Our own rules.toml: in the wheel it lies inside the package, in a checkout at the top."""
 
+FIRST: Final = Path(__file__).with_name("first.toml")
+"""What stands before them here."""
+
+SOON: Final = 'action.retry.check.wait = ["700ms", "1s"]\n'
+"""How soon a simulator is asked whether a retry helped: it heals in a second or two."""
+
 START_S: Final = 30.0
 
 PLAIN: Final = ("--log", "json", "--log-level", "info", "--grace", "5")
@@ -44,6 +50,7 @@ class Stage:
     url: str
     folder: Path
     environ: Mapping[str, str]
+    shell: Mapping[str, str] = field(repr=False)  #: the whole environment of a reader's shell
     writer: WriterSim
     flatfile: FlatfileSim
     docflow: DocflowSim
@@ -53,7 +60,7 @@ class Stage:
 
 
 @contextmanager
-def stage(*, heals_after_s: float = 3.0, port: int = 0) -> Iterator[Stage]:
+def stage(*, heals_after_s: float = 1.5, port: int = 0) -> Iterator[Stage]:
     """Set everything up, and take it down whatever happens. Raises RelayError if relay does not start."""
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="relay-demo-"))
@@ -62,13 +69,13 @@ def stage(*, heals_after_s: float = 3.0, port: int = 0) -> Iterator[Stage]:
         flatfile = FlatfileSim(heals_after_s=heals_after_s)
         docflow = DocflowSim(heals_after_s=heals_after_s)
         xpkg = XpkgSim(heals_after_s=heals_after_s)
-        shutil.copy(RULES, folder / "rules.toml")
+        (folder / "rules.toml").write_text(FIRST.read_text() + RULES.read_text())
         (folder / "providers").mkdir()
         sims: tuple[Simulator, ...] = (writer, flatfile, docflow, xpkg)
         for sim in sims:
             url = stack.enter_context(sim.serve())
-            # Only the address differs from the real provider, and how long a silent one is waited for.
-            text = f'base_url = "{url}"\nallow_http = true\ntimeouts = {{ read = 3 }}\n'
+            # Only the address differs from the real provider, and how soon it is asked what came of a retry.
+            text = f'base_url = "{url}"\nallow_http = true\n{SOON}'
             (folder / "providers" / f"{sim.name}.toml").write_text(text)
         _pack(folder / "packages")
         environ = {
@@ -104,6 +111,7 @@ def stage(*, heals_after_s: float = 3.0, port: int = 0) -> Iterator[Stage]:
             url=url,
             folder=folder,
             environ=environ,
+            shell={**os.environ, **shell},
             writer=writer,
             flatfile=flatfile,
             docflow=docflow,
@@ -117,11 +125,10 @@ HOOKS: Final = (("writer", "SECRET"), ("flatfile", "TOKEN"), ("docflow", "TOKEN"
 
 
 def _pack(folder: Path) -> None:
-    """Put two small packages where the rule for X-Pkg looks for them."""
+    """Put a small package where the rule for X-Pkg looks for it."""
     folder.mkdir()
-    for name in ("example.package1-1.3b9", "example.package2-2.0"):
-        with ZipFile(folder / f"{name}.zip", "w") as zipped:
-            zipped.writestr(f"{name.split('-')[0]}/readme.txt", "an aircraft\n")
+    with ZipFile(folder / "example.package1-1.3.0b9.zip", "w") as zipped:
+        zipped.writestr("example.package1/readme.txt", "an aircraft\n")
 
 
 def _listen(process: "subprocess.Popen[str]", lines: "queue.SimpleQueue[dict[str, Any] | None]") -> None:

@@ -57,7 +57,7 @@ class WriterSim(Simulator):
         self.limit = Window(400, 60)
         self.open(
             Door(method="POST", path="/v1/files/retry", work=self._guard(self._retry), faults=self.faults),
-            Door(method="GET", path="/v1/files", work=self._guard(self._list)),
+            Door(method="GET", path="/v1/files", work=self._guard(self._list), faults=self.list_faults),
             Door(
                 method="GET",
                 path="/v1/files/{file_id}",

@@ -97,8 +97,11 @@ class XpkgSim(Simulator):
         self.everyone = Window(30, 10, block_s=30)
         retry = self._guard(self._retry, Window(3, 8, block_s=3))
         read = self._guard(self._read, Window(5, 3, block_s=3))
+        # The documents give one limit for both; the code's own leaves the list out. Here each has a window.
+        listed = self._guard(self._list, Window(5, 3, block_s=3))
         self.open(
             Door(method="POST", path="/packages/retry", work=retry, faults=self.faults),
+            Door(method="GET", path="/account/packages", work=listed, faults=self.list_faults),
             Door(method="GET", path="/account/packages/{id}/{version}", work=read, faults=self.read_faults),
         )
 
@@ -108,6 +111,11 @@ class XpkgSim(Simulator):
         """Put a version in, and its package if it is new."""
         self.packages.setdefault(package_id, Package())
         return self.add(f"{package_id}@{normal(version)}", status=status, outcomes=outcomes)
+
+    def run(self, resource: Resource) -> None:
+        """Send a version on its way; its upload is of now."""
+        super().run(resource)
+        resource.facts["uploadDate"] = stamp(resource.began_at)
 
     def _guard(self, work: Work, window: Window) -> Work:
         async def guarded(request: Request) -> Response:
@@ -166,8 +174,24 @@ class XpkgSim(Simulator):
         package, key = self.packages.get(package_id), f"{package_id}@{version}"
         if package is None or not package.owned or key not in self.held:
             return PlainTextResponse("Not Found", HTTPStatus.NOT_FOUND)
-        data = {**VERSION_DATA, "packageVersion": version, "status": self.state(key)}
-        return answer_json({"packageId": package_id, **PACKAGE_DATA, "versionData": data})
+        return answer_json({"packageId": package_id, **PACKAGE_DATA, "versionData": self._version(key)})
+
+    async def _list(self, _request: Request) -> Response:
+        if not self.may_view:
+            return PlainTextResponse("Unauthorized", HTTPStatus.UNAUTHORIZED)
+        versions: dict[str, list[Json]] = {id_: [] for id_, package in self.packages.items() if package.owned}
+        for key in self.held:
+            if (id_ := key.partition("@")[0]) in versions:
+                versions[id_].append(self._version(key))
+        # The list says nothing of the author.
+        plain = {name: value for name, value in PACKAGE_DATA.items() if not name.startswith("author")}
+        packages = [{"packageId": id_, **plain, "versions": found} for id_, found in versions.items()]
+        return answer_json({"packages": packages})
+
+    def _version(self, key: str) -> dict[str, Json]:
+        facts = self.held[key].facts
+        version = key.partition("@")[2]
+        return {**VERSION_DATA, **facts, "packageVersion": version, "status": self.state(key)}
 
 
 def normal(version: str) -> str | None:
