@@ -2,30 +2,30 @@
 
 import asyncio
 import json
-import os
 import secrets
-import shutil
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from signal import SIGTERM
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 from zipfile import ZipFile
 
 import httpx
 import tomli_w
+from click.testing import Result
+from process import AS_SOLD, BUGS, DB, LUCKLESS, PATIENCE_S, ROOT, Relay, later, until
+from shell import relay as shell
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from relay.call import Attempt, Call, State
+from relay.call import Attempt, Call, Kind, State
+from relay.case import ENDS, Case, Moment, Stand
+from relay.config import admin_file
 from relay.demo.docflow import DocflowSim
-from relay.demo.flatfile import FlatfileSim
-from relay.demo.sim import Simulator
+from relay.demo.flatfile import FlatfileSim, event, forwarded
+from relay.demo.sim import Simulator, Status
 from relay.demo.writer import WriterSim
 from relay.demo.xpkg import XpkgSim
 from relay.engine import Row, reader
@@ -35,86 +35,15 @@ from relay.rule import Ruleset
 from relay.store import Store
 from relay.verify import sign
 
-T = TypeVar("T")
+__all__ = [
+    "SOON", "Relay", "Story", "Told", "failed_file", "forward", "hook", "sent", "story", "until",
+]  # fmt: skip
 
-ROOT = Path(__file__).parent.parent
-DB = "relay.db"
-PATIENCE_S = 20.0
+TRIES = frozenset({"look", "send", "check"})
+"""Moments of a case's timeline that are tries of its calls."""
 
-AS_SOLD = ("-m", "relay")
-LUCKLESS = ("-c", "import random; random.random = float; from relay.cli import main; main()")
-"""The same relay, with the dice of its backoff fixed at nought: half a second, never more."""
-
-BUGS = frozenset({"worker.failed", "call.failed", "http.failed", "store.broken"})
-"""Lines that no story may bring about."""
-
-
-def until(look: Callable[[], T], what: Callable[[], object] | str, within_s: float = PATIENCE_S) -> T:
-    """Look again and again until there is something to see, and return it; *what* says what was missing."""
-    give_up = time.monotonic() + within_s
-    while not (seen := look()):
-        if time.monotonic() > give_up:
-            raise AssertionError(f"after {within_s:g} s: {what() if callable(what) else 'not yet ' + what}")
-        time.sleep(0.02)
-    return seen
-
-
-class Relay:
-    """One `relay serve`, and every line that it says."""
-
-    def __init__(
-        self, folder: Path, environ: Mapping[str, str], *options: str, code: tuple[str, ...] = AS_SOLD
-    ) -> None:
-        self.lines: list[dict[str, Any]] = []
-        self.text = ""
-        self.process = subprocess.Popen(
-            [sys.executable, *code, "serve", "--db", f"sqlite:///{DB}", "--log", "json", *options],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self._ear = threading.Thread(target=self._listen, daemon=True)
-        self._ear.start()
-
-    def _listen(self) -> None:
-        assert self.process.stderr is not None
-        with self.process.stderr as stream:
-            for line in stream:
-                self.text += line
-                if line.startswith("{") and line.endswith("}\n"):  # a killed one may stop in mid-line
-                    self.lines.append(json.loads(line))
-
-    def said(self, event: str, **facts: Any) -> list[dict[str, Any]]:
-        """Return the lines called *event* that hold *facts*."""
-        return [line for line in list(self.lines) if line["event"] == event and facts.items() <= line.items()]
-
-    @property
-    def url(self) -> str:
-        """Where it listens, as soon as it has started."""
-
-        def started() -> list[dict[str, Any]]:
-            assert self.process.poll() is None, self.text
-            return self.said("relay.started") and self.said("relay.listening")
-
-        return str(until(started, "relay has started")[0]["url"])
-
-    def kick(self, number: int) -> None:
-        """Send a signal."""
-        self.process.send_signal(number)
-
-    def ended(self, within_s: float = PATIENCE_S) -> int:
-        """Wait for its end, and return the exit code."""
-        code = self.process.wait(within_s)
-        self._ear.join(5)
-        return code
-
-    def end(self, number: int = SIGTERM) -> int:
-        """Send a signal, wait for the end and return the exit code."""
-        self.kick(number)
-        return self.ended()
+SOON: dict[str, Any] = {"action": {"retry": {"check": {"wait": ["200ms"]}}}}
+"""Keys for a provider's drop-in: whether a retry helped is asked five times a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,17 +87,17 @@ class Story:
         """Where the database is."""
         return self.folder / DB
 
-    def spawn(self, *options: str, luckless: bool = False, **environ: str) -> Relay:
+    def spawn(self, *options: str, code: tuple[str, ...] = AS_SOLD, **environ: str) -> Relay:
         """Start a relay, and don't wait for it; *environ* differs from the story's own."""
-        code = LUCKLESS if luckless else AS_SOLD
         options = options if "--port" in options else ("--port", "0", *options)
         options = options if "--grace" in options else ("--grace", "1", *options)
         self.relays.append(Relay(self.folder, self.environ | environ, *options, code=code))
         return self.relay
 
-    def start(self, *options: str, luckless: bool = False, **environ: str) -> Relay:
-        """Start a relay and wait until it listens."""
-        relay = self.spawn(*options, luckless=luckless, **environ)
+    def start(self, *options: str, luckless: bool = False, later_s: float = 0.0, **environ: str) -> Relay:
+        """Start a relay and wait until it listens: without luck, or as if it were so much later."""
+        code = LUCKLESS if luckless else later(later_s) if later_s else AS_SOLD
+        relay = self.spawn(*options, code=code, **environ)
         assert relay.url
         return relay
 
@@ -203,16 +132,17 @@ class Story:
         return self.store().events(id=event)[0]
 
     def calls(self, event: str | None = None) -> list[Call]:
-        """All calls, or those of one event."""
-        return self.store().calls(limit=10_000, event=event)
+        """All retries, or those of one event, newest first; not the checks that follow them."""
+        found = self.store().calls(limit=10_000, event=event)
+        return [call for call in found if call.kind is Kind.RETRY]
 
     def call(self, told: Told) -> Call:
-        """Return the one call of an event."""
+        """Return the one retry of an event."""
         (call,) = self.calls(told.event)
         return call
 
     def settled(self, told: Told, within_s: float = PATIENCE_S) -> Call:
-        """Wait until the one call of an event has ended."""
+        """Wait until the one retry of an event has ended."""
         until(lambda: self.call(told).settled_at, lambda: self.call(told), within_s)
         return self.call(told)
 
@@ -229,13 +159,72 @@ class Story:
         return self.store().gates().get(provider, Gate(provider=provider))
 
     def all_done(self, within_s: float = PATIENCE_S) -> list[Call]:
-        """Wait until every call is done, and return them, oldest first."""
+        """Wait until every retry is done, and return them, oldest first."""
         until(
             lambda: {call.state for call in self.calls()} <= {State.DONE},
             lambda: self.store().counts(),
             within_s,
         )
         return sorted(self.calls(), key=lambda call: call.id)
+
+    # -- its cases --
+
+    def cases(self) -> list[Case]:
+        """All cases, newest first."""
+        return [shown.case for shown in self.store().cases(limit=10_000)]
+
+    def case(self, name: str) -> Case:
+        """Return the newest case of an id, key or alias."""
+        return self.store().case(name)[0].case
+
+    def stands(self, name: str, *states: Stand, within_s: float = PATIENCE_S) -> Case:
+        """Wait until the newest case of an id, key or alias stands in one of these states, and return it."""
+
+        def there() -> list[Case]:
+            found = [shown.case for shown in self.store().case(name)[:1]]
+            return [case for case in found if case.state in states]
+
+        return until(there, lambda: self.lately(name), within_s)[0]
+
+    def lately(self, name: str) -> object:
+        """Return what to show of a case that is not as it should be."""
+        return [(one.kind, one.what) for one in self.moments(name)] if self.store().case(name) else "no case"
+
+    def ended(self, name: str, within_s: float = PATIENCE_S) -> Case:
+        """Wait until a case has ended."""
+        return self.stands(name, *ENDS, within_s=within_s)
+
+    def moments(self, name: str) -> list[Moment]:
+        """Return all that happened to a case, its tries among it, in order."""
+        return self.store().timeline(self.case(name).id)
+
+    def way(self, name: str) -> list[str]:
+        """
+        Return the way of a case in words: ``opened``, ``look retry``, ``send done``, ``accepted``.
+
+        Of checks only the last of a row stands there: how often it was asked is a matter of time.
+        """
+        words = [
+            f"{one.kind} {one.what.partition(':')[0]}" if one.kind in TRIES else one.kind
+            for one in self.moments(name)
+        ]
+        return [
+            word
+            for word, then in pairwise([*words, ""])
+            if word != "check retry" or not then.startswith("check")
+        ]
+
+    def act(self, name: str, act: str, **wish: str) -> Told:
+        """Do what a person can do with a case, over HTTP, with the token that relay left for that."""
+        token = json.loads(admin_file(self.db).read_text())["token"]
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        path = f"/api/v1/cases/{quote(name, safe='')}/{act}"
+        return self.send("POST", path, json.dumps({"by": "ann"} | wish).encode(), headers)
+
+    def shell(self, *args: str) -> Result:
+        """Run a command of the shell beside the relay, as ann."""
+        beside = {"RELAY_DB": f"sqlite:///{self.db}", "RELAY_RULES": str(self.folder / "rules.toml")}
+        return shell(*args, **beside, USER="ann")
 
     def pack(self, package: str, version: str) -> dict[str, str]:
         """Put a version into X-Pkg, and its zip where the rule looks for it; return the event."""
@@ -269,13 +258,15 @@ def story(
     *,
     heals_after_s: float = 30.0,
     rules: str = "",
+    first: str = "",
     slow: Callable[[], float] | None = None,
     **files: Mapping[str, Any],
 ) -> Iterator[Story]:
     """
     Set a story up, without a relay, and take it down.
 
-    *rules* are added to our own rules.toml; *slow* says how many seconds a simulator takes before its work,
+    *rules* are added to our own rules.toml, *first* is put before them: where two rules want the same call of
+    one event, the first one's terms hold. *slow* says how many seconds a simulator takes before its work,
     and again before its answer; *files* are keys for a provider's drop-in, by its name. At the end each relay
     that still runs is stopped politely, and must never have met a bug.
     """
@@ -285,9 +276,7 @@ def story(
         docflow = DocflowSim(heals_after_s=heals_after_s)
         xpkg = XpkgSim(heals_after_s=heals_after_s)
         sims: tuple[Simulator, ...] = (writer, flatfile, docflow, xpkg)
-        shutil.copy(ROOT / "rules.toml", folder)
-        with (folder / "rules.toml").open("a") as file:
-            file.write(rules)
+        (folder / "rules.toml").write_text(first + (ROOT / "rules.toml").read_text() + rules)
         (folder / "packages").mkdir()
         (folder / "providers").mkdir()
         for sim in sims:
@@ -348,3 +337,19 @@ def failed_file(on: Story, **facts: Any) -> tuple[str, dict[str, str]]:
 def sent(sim: Simulator, method: str = "POST") -> list[float]:
     """Return when a simulator was called, in seconds since 1970."""
     return [seen.at for seen in list(sim.calls) if seen.method == method]
+
+
+def forward(on: Story) -> None:
+    """Let Flatfile's forwarder tell whichever relay runs what became of each retry: once, never again."""
+
+    def post(body: dict[str, Any]) -> None:
+        with suppress(httpx.TransportError, RuntimeError):  # nobody listens, or the story is over
+            on.post("flatfile", body)
+
+    def changed(key: str, _status: Status) -> None:
+        newest = next(note for note in reversed(on.flatfile.notes) if note.job == key)
+        # Not in the simulator's own thread, which has requests to answer.
+        told = forwarded(event(newest), "sk_live")
+        threading.Thread(target=post, args=(told,), daemon=True).start()
+
+    on.flatfile.on_change = changed

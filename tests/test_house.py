@@ -12,11 +12,12 @@ ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "relay").rglob("*.py"))
 
 FLOORS = {
-    "words": "errors event secret provider rule call clock",
-    "thought": "place condition match body template verify render gate judge plan",
-    "reading": "config log document schema inner vault preset action compile load",
+    "words": "errors event secret provider rule case call clock",
+    "thought": "place condition match body template verify render gate trial look judge listing hours plan"
+    " follow storm",
+    "reading": "config log document schema inner vault preset shape action compile policy calling load",
     "keeping": "engine store keep",
-    "moving": "wire send intake work",
+    "moving": "wire send report intake errand watch work",
     "faces": "public web demo cli app serve __main__",
 }
 """docs/house.md in short: each module by its first name, from the ground up."""
