@@ -56,9 +56,7 @@ class Leaf:
 
 
 def begun(call: Call, about: Listing, row: Row | None, now: Millis) -> Call:
-    """Return a run's call as it begins, unless it has: *row* is what the store knows of its watch."""
-    if BEGAN in call.values:
-        return call
+    """Return a run's call as it begins; *row* is what the store knows of its watch."""
     ran_at, armed_at = (row["ran_at"], row["armed_at"]) if row else (None, call.created_at)
     since = listing.since(about, ran_at, armed_at)
     return replace(call, values={**call.values, BEGAN: now, SINCE: since})

@@ -68,6 +68,7 @@ def test_what_was_pushed_with_its_own_id_is_the_same_event(desk: Bench) -> None:
 
     jobs.jobs = [{"id": "j1", "status": "failed", "delivery": "d2"}]
     run_once(desk, of)
+    desk.clock.now += 3_600_000
     assert push(desk, of, b'{"delivery":"d2","id":"j1","status":"failed"}')
 
 
