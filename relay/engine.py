@@ -220,7 +220,9 @@ def reader(path: Path) -> Link:
         connection.set_busy_timeout(1_000)
         version = connection.execute("PRAGMA user_version").get
     if version != migrations()[-1][0]:
-        raise StoreError(f"{path}: its schema is version {version}, this relay reads {migrations()[-1][0]}")
+        known = migrations()[-1][0]
+        way = "; `relay serve` brings it up to date" if version < known else ""
+        raise StoreError(f"{path}: its schema is version {version}, this relay reads {known}{way}")
     return _Reading(connection, path)
 
 

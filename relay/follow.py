@@ -1,15 +1,14 @@
 """What becomes of a case, when something happens to it?  Values in, a `Move` out; the store keeps it."""
 
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
 from relay.call import NEVER, Call, Kind, Seen, State, Step
-from relay.case import Act, Case, Failure, Moment, Move, Policy, Stand, Storming
-from relay.errors import Rejected
+from relay.case import Case, Failure, Moment, Move, Policy, Stand, Storming
 from relay.event import Millis, new_id
 from relay.hours import hours
+from relay.trial import SETTLES_MS
 
 ON_ITS_WAY: Final = "a retry is on its way"
 WATCHED: Final = "the provider took the retry: waits for a sign that it helped"
@@ -32,10 +31,20 @@ def failed(
     if case.state is Stand.WATCHING:
         if case.accepted_at is not None and seen_at <= case.accepted_at:
             return _joined(case, event, "stale", "the failure was seen before the last retry was taken")
+        if call is not None and call.kind is Kind.CHECK and call.settled_at is None:
+            return _look_now(replace(case, event=event), call, event, now)
         return _again(replace(case, event=event), now, "it failed again", ref=event, drop="it failed again")
     if case.ended and case.state is not Stand.GAVE_UP:
         return _joined(case, event, "stale", f"the failure was seen before the case was {case.state}")
     return _joined(replace(case, event=event), event, "joined", f"it is known: {case.why}")
+
+
+def _look_now(case: Case, check: Call, event: str, now: Millis) -> Move:
+    """Ask at once what an event says of a case that is watched: it may be old news, or come twice."""
+    settles_at = SETTLES_MS + (case.accepted_at or now)
+    soon = replace(check, due_at=min(check.due_at, max(now, settles_at)))
+    moment = Moment(kind="joined", what="an event says that it failed again: looks", ref=event)
+    return Move(before=case, case=case, moment=moment, change=soon)
 
 
 def _is_over(case: Case, failure: Failure, seen_at: Millis, now: Millis) -> bool:
@@ -77,7 +86,7 @@ def _opened(before: Case | None, failure: Failure, event: str, now: Millis, out:
         # Nobody can say yet what it does: it counts, and the next goes when it can't be out any more.
         fresh, not_before = _charged(fresh, out.doubts + (out.step is Step.SEND), now), out.due_at
     if failure.flaw:
-        call = replace(_call(fresh, now, Step.SEND), state=State.DEAD, why=failure.flaw, settled_at=now)
+        call = replace(call_for(fresh, now, Step.SEND), state=State.DEAD, why=failure.flaw, settled_at=now)
         move = _gave_up(fresh, failure.flaw, now, event)
         return replace(move, before=None, queue=call, case=replace(move.case, call=call.id))
     # A resource that was retried before is looked at first, where that can be: the news may be old.
@@ -90,12 +99,12 @@ def recovered(case: Case, why: str, ref: str | None, now: Millis) -> Move:
     """Return what a sign that the resource is well makes of its case; an end stays as it is."""
     if case.ended:
         return Move(before=case, case=case, moment=Moment(kind="well", what=why, ref=ref))
-    return _ended(case, Stand.RECOVERED, why, now, ref=ref)
+    return ended(case, Stand.RECOVERED, why, now, ref=ref)
 
 
 def merged(case: Case, into: str, now: Millis) -> Move:
     """End a case that turned out to be another one under a new id."""
-    return _ended(case, Stand.CLOSED, f"it goes on as a part of {into}", now, ref=into)
+    return ended(case, Stand.CLOSED, f"it goes on as a part of {into}", now, ref=into)
 
 
 # -- a call has ended, or stands still --
@@ -110,7 +119,7 @@ def settled(case: Case, call: Call, now: Millis) -> Move | None:
         return Move(before=case, case=late, moment=moment) if late.retries > case.retries else None
     if call.state is State.UNKNOWN and call.due_at >= NEVER and case.state is not Stand.NEEDS_PERSON:
         asking = replace(case, state=Stand.NEEDS_PERSON, why=call.why, deadline_at=None)
-        return _moved(case, asking, "needs_person", call.why, call.id)
+        return moved(case, asking, "needs_person", call.why, call.id)
     if call.settled_at is None or call.state is State.CANCELLED:
         return None
     case = counted(case, call, now)
@@ -118,7 +127,7 @@ def settled(case: Case, call: Call, now: Millis) -> Move | None:
         return _gave_up(case, call.why, now, call.id)
     match call.seen:
         case Seen.RECOVERED:
-            return _ended(case, Stand.RECOVERED, call.why, now, ref=call.id)
+            return ended(case, Stand.RECOVERED, call.why, now, ref=call.id)
         case Seen.FAILED:
             return _again(case, now, call.why, ref=call.id)
         case Seen.RUNNING | None:
@@ -154,9 +163,12 @@ def _accepted(case: Case, call: Call, now: Millis) -> Move:
     check = None
     if policy.looks:
         check = replace(
-            _call(watching, now, Step.LOOK), kind=Kind.CHECK, due_at=now + policy.check_ms, why="did it help?"
+            call_for(watching, now, Step.LOOK),
+            kind=Kind.CHECK,
+            due_at=now + policy.check_ms,
+            why="did it help?",
         )
-    return _moved(case, watching, "accepted", call.why, call.id, queue=check)
+    return moved(case, watching, "accepted", call.why, call.id, queue=check)
 
 
 def _learnt(case: Case, call: Call) -> Case:
@@ -196,18 +208,21 @@ def _retry(
         return _gave_up(case, f"{why}, and its budget is spent: {said(policy)}", now, ref)
     wait = policy.wait_ms[min(spent, len(policy.wait_ms) - 1)]
     at = _due(policy, max(now + wait, not_before))
-    call = replace(_call(case, now, step), due_at=at, room=policy.retries - spent, why=why)
+    call = replace(call_for(case, now, step), due_at=at, room=policy.retries - spent, why=why)
     number = f"retry {spent + 1} of {policy.retries}"
     if policy.approve:
         call = replace(call, state=State.HELD, due_at=NEVER)
         waits = replace(case, why=f"{why}: {number} waits for a yes", deadline_at=now + policy.approve_ms)
     elif call.due_at > now + policy.batch_ms:
-        waits = replace(case, why=f"{why}: {number} waits for its time", deadline_at=None)
+        for_ = (
+            f"its hours, {policy.only}" if at > max(now + wait, not_before) + policy.batch_ms else "its time"
+        )
+        waits = replace(case, why=f"{why}: {number} waits for {for_}", deadline_at=None)
     else:
         waits = replace(case, state=Stand.RETRYING, why=ON_ITS_WAY, deadline_at=None)
     if waits.state is not Stand.RETRYING:
         waits = replace(waits, state=Stand.OPEN)
-    return _moved(case, waits, kind, f"{why}: {number}", ref, queue=call, drop=drop)
+    return moved(case, waits, kind, f"{why}: {number}", ref, queue=call, drop=drop)
 
 
 def said(policy: Policy) -> str:
@@ -227,7 +242,8 @@ def opens(policy: Policy, at: Millis) -> Millis:
     return hours(policy.only).opens(at) if policy.only else at
 
 
-def _call(case: Case, now: Millis, step: Step) -> Call:
+def call_for(case: Case, now: Millis, step: Step) -> Call:
+    """Return a call for a case as it stands, due now."""
     return Call(
         id=new_id("call", now),
         event=case.event,
@@ -246,18 +262,18 @@ def _call(case: Case, now: Millis, step: Step) -> Call:
 
 
 def _gave_up(case: Case, why: str, now: Millis, ref: str | None) -> Move:
-    return _ended(case, Stand.GAVE_UP, why, now, ref=ref)
+    return ended(case, Stand.GAVE_UP, why, now, ref=ref)
 
 
-def _ended(
+def ended(
     case: Case, state: Stand, why: str, now: Millis, *, ref: str | None = None, by: str | None = None
 ) -> Move:
     """End a case; a call that nobody has begun is withdrawn."""
     end = replace(case, state=state, why=why, ended_at=now, deadline_at=None)
-    return _moved(case, end, state.value, why, ref, by=by, drop=f"the case is {state.value}: {why}")
+    return moved(case, end, state.value, why, ref, by=by, drop=f"the case is {state.value}: {why}")
 
 
-def _moved(
+def moved(
     before: Case,
     case: Case,
     kind: str,
@@ -269,6 +285,7 @@ def _moved(
     change: Call | None = None,
     drop: str = "",
 ) -> Move:
+    """Return the move from *before* to *case*, and the moment that tells of it."""
     if queue is not None:
         case = replace(case, call=queue.id)
     moment = Moment(kind=kind, what=what, ref=ref, by=by)
@@ -283,21 +300,21 @@ def overdue(case: Case, call: Call | None, now: Millis) -> Move:
     if case.state is Stand.WATCHING:
         why = "nothing says whether it recovered, and the time for it is over"
         asking = replace(case, state=Stand.NEEDS_PERSON, why=why, deadline_at=None)
-        return _moved(case, asking, "needs_person", why, None, drop=why)
+        return moved(case, asking, "needs_person", why, None, drop=why)
     if case.state is Stand.OPEN and call is not None and call.state is State.HELD:
         match case.policy.approve_then:
             case "approve":
-                return _released(case, call, now, "nobody said no in time", None)
+                return released(case, call, now, "nobody said no in time", None)
             case "reject":
-                return _ended(case, Stand.CLOSED, "nobody said yes in time", now)
+                return ended(case, Stand.CLOSED, "nobody said yes in time", now)
             case "ask":
                 why = "nobody said yes or no in time"
                 asking = replace(case, state=Stand.NEEDS_PERSON, why=why, deadline_at=None)
-                return _moved(case, asking, "needs_person", why, None)
-    return _moved(case, replace(case, deadline_at=None), "snoozed", "the snooze is over", None)
+                return moved(case, asking, "needs_person", why, None)
+    return moved(case, replace(case, deadline_at=None), "snoozed", "the snooze is over", None)
 
 
-def _released(case: Case, call: Call, now: Millis, why: str, by: str | None) -> Move:
+def released(case: Case, call: Call, now: Millis, why: str, by: str | None) -> Move:
     """Let a call go that was held, or that waits for anything else but its worker."""
     person = by is not None
     state = State.QUEUED if call.state in {State.HELD, State.UNKNOWN} else call.state
@@ -316,82 +333,4 @@ def _released(case: Case, call: Call, now: Millis, why: str, by: str | None) -> 
     go = replace(case, state=Stand.RETRYING, why=ON_ITS_WAY, ended_at=None, deadline_at=None)
     if at > now + case.policy.batch_ms:
         go = replace(go, state=Stand.OPEN, why=f"{why}: waits for its time")
-    return _moved(case, replace(go, storming=Storming.CALM), "released", why, call.id, by=by, change=freed)
-
-
-# -- a person acts --
-
-
-def acted(
-    case: Case, call: Call | None, act: Act, *, by: str, why: str, now: Millis, until: Millis | None = None
-) -> Move:
-    """Return what a person's act makes of a case. Raises Rejected (409) where it can't be done now."""
-    return _ACTS[act](case, call, by, why, now, until)
-
-
-def _act_retry(case: Case, call: Call | None, by: str, why: str, now: Millis, _until: Millis | None) -> Move:
-    said_so = why or f"{by} wants a retry"
-    if case.flaw:
-        raise Rejected(409, "Not possible", f"there is nothing to send: {case.flaw}")
-    if case.state in {Stand.RETRYING, Stand.WATCHING}:
-        moment = Moment(kind="joined", what=f"{said_so}: {case.why}", by=by)
-        waits = call is not None and call.kind is Kind.RETRY and call.state is State.QUEUED
-        sooner = replace(call, due_at=now, only="") if call and waits else None
-        return Move(before=case, case=case, moment=moment, change=sooner)
-    if call is not None and call.settled_at is None and call.kind is Kind.RETRY:
-        return _released(case, call, now, said_so, by)
-    again = replace(case, state=Stand.RETRYING, why=ON_ITS_WAY, ended_at=None, deadline_at=None)
-    again = replace(again, storming=Storming.CALM)
-    fresh = replace(_call(again, now, Step.SEND), room=1, only="", batch="", why=said_so)
-    return _moved(case, again, "released", said_so, None, by=by, queue=fresh)
-
-
-def _act_close(case: Case, _call: Call | None, by: str, why: str, now: Millis, _until: Millis | None) -> Move:
-    if case.ended:
-        raise Rejected(409, "Not possible", f"the case is {case.state.value} already")
-    return _ended(case, Stand.CLOSED, why or f"{by} closed it", now, by=by)
-
-
-def _act_snooze(case: Case, call: Call | None, by: str, why: str, now: Millis, until: Millis | None) -> Move:
-    if case.ended:
-        raise Rejected(409, "Not possible", f"the case is {case.state.value}: there is nothing to snooze")
-    if until is None or until <= now:
-        raise Rejected(400, "Snooze until when?", "the time must be in the future")
-    said_so = why or f"{by} snoozed it"
-    if case.state is Stand.RETRYING and (call is None or call.state is not State.QUEUED):
-        raise Rejected(409, "Not possible", "its retry is out already")
-    asleep, change = replace(case, why=said_so), None
-    if case.state in {Stand.WATCHING, Stand.NEEDS_PERSON} or (call and call.state is State.HELD):
-        asleep = replace(asleep, deadline_at=max(until, case.deadline_at or 0))
-    elif call is not None:
-        asleep = replace(asleep, state=Stand.OPEN)
-        # What a storm holds up stays so, but not only so long.
-        change = replace(call, due_at=max(until + (NEVER if call.due_at >= NEVER else 0), call.due_at))
-    return _moved(case, asleep, "snoozed", said_so, None, by=by, change=change)
-
-
-def _act_approve(
-    case: Case, call: Call | None, by: str, why: str, now: Millis, _until: Millis | None
-) -> Move:
-    return _released(case, _held(case, call), now, why or f"{by} said yes", by)
-
-
-def _act_reject(case: Case, call: Call | None, by: str, why: str, now: Millis, _until: Millis | None) -> Move:
-    _held(case, call)
-    return _ended(case, Stand.CLOSED, why or f"{by} said no", now, by=by)
-
-
-def _held(case: Case, call: Call | None) -> Call:
-    if case.ended or call is None or call.state is not State.HELD:
-        raise Rejected(409, "Not possible", f"nothing waits for a yes: the case is {case.state.value}")
-    return call
-
-
-_Acted = Callable[[Case, Call | None, str, str, Millis, Millis | None], Move]
-_ACTS: Final[Mapping[Act, _Acted]] = {
-    Act.RETRY: _act_retry,
-    Act.CLOSE: _act_close,
-    Act.SNOOZE: _act_snooze,
-    Act.APPROVE: _act_approve,
-    Act.REJECT: _act_reject,
-}
+    return moved(case, replace(go, storming=Storming.CALM), "released", why, call.id, by=by, change=freed)

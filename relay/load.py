@@ -241,8 +241,12 @@ class _Loader:
             when = rules.at((*path, "when"))
             self._from(rules, (*path, "from"))
             check_call(rules, path, call, documents)
-            for key in ("case", "with"):
-                list(template(rules, (*path, key), rules.at((*path, key))))
+            list(template(rules, (*path, "with"), rules.at((*path, "with"))))
+            named, told = rules.at((*path, "case")), len(rules.problems)
+            holes = list(template(rules, (*path, "case"), named))
+            if isinstance(named, str) and not holes and len(rules.problems) == told:
+                what = "all that fails would be one case, and be retried as one"
+                rules.wrong((*path, "case"), what, 'what names the resource, as in "{job.id}"')
             meets = pattern(rules, (*path, "when"), when) if isinstance(when, dict) else None
             file = rules.fit(RuleFile, path, quiet=True)
             name, _, action = (call or "").partition(".")

@@ -229,7 +229,7 @@ def test_a_case_that_is_not_there(relay: Api, method: str, end: str) -> None:
     [
         (Act.RETRY, {}, Policy(wait_ms=(60_000,)), "retrying", "ann wants a retry"),
         (Act.CLOSE, {"why": "no use"}, Policy(), "closed", "no use"),
-        (Act.SNOOZE, {"for": "2h"}, Policy(wait_ms=(60_000,)), "open", "ann snoozed it"),
+        (Act.SNOOZE, {"for": "2h"}, Policy(wait_ms=(60_000,)), "open", "snoozed until "),
         (Act.APPROVE, {}, HELD, "retrying", "ann said yes"),
         (Act.REJECT, {}, HELD, "closed", "ann said no"),
     ],
@@ -245,8 +245,8 @@ def test_what_a_person_wants_is_done(
     *_, last = relay.case(case)["timeline"]
 
     assert (200, case, after) == (answer.status_code, said["case"]["id"], said["case"]["state"])
-    assert {"act": act.value, "by": "ann", "what": told}.items() <= said["done"].items()
-    assert ("ann", told) == (last["by"], last["what"])
+    assert {"act": act.value, "by": "ann", "what": last["what"]}.items() <= said["done"].items()
+    assert ("ann", True) == (last["by"], last["what"].startswith(told))
     assert 1 == relay.woken
     assert ["ann"] == [line["by"] for line in lines if line["event"].startswith("case.")]
 

@@ -8,7 +8,7 @@ import pytest
 from shore import ENDED, KEY, LATER, call, case, check, failure, told
 from test_store import NOW
 
-from relay import follow
+from relay import follow, people
 from relay.call import NEVER, Call, Seen, State, Step
 from relay.case import DAY_MS, HOUR_MS, Act, Case, Move, Policy, Stand
 from relay.errors import Rejected
@@ -30,7 +30,7 @@ EVENT_TABLE = [
     (Stand.OPEN, ("open", "joined", ""), ("open", "joined", ""), ("recovered", "recovered", "drop")),
     (Stand.RETRYING, ("retrying", "joined", ""), ("retrying", "joined", ""),
      ("recovered", "recovered", "drop")),
-    (Stand.WATCHING, ("open", "failed_again", "retry"), ("watching", "stale", ""),
+    (Stand.WATCHING, ("watching", "joined", "let go"), ("watching", "stale", ""),
      ("recovered", "recovered", "drop")),
     (Stand.NEEDS_PERSON, ("needs_person", "joined", ""), ("needs_person", "joined", ""),
      ("recovered", "recovered", "drop")),
@@ -170,7 +170,7 @@ def test_what_cannot_be_sent_gave_up_at_once() -> None:
     with pytest.raises(
         Rejected, match="409 Not possible: there is nothing to send: not sent: job_id is missing"
     ):
-        follow.acted(move.case, move.queue, Act.RETRY, by="ada", why="", now=NOW)
+        people.acted(move.case, move.queue, Act.RETRY, by="ada", why="", now=NOW)
 
 
 def test_what_can_be_sent_now_is_sent() -> None:
@@ -188,10 +188,10 @@ def test_what_can_be_sent_now_is_sent() -> None:
         ({"wait_ms": (10_000,)}, "open", 10_000, "it failed: retry 1 of 3 waits for its time"),
         ({"batch": "ids:9", "batch_ms": 3_000}, "retrying", 1_000, "a retry is on its way"),
         ({"only": "Mon-Fri 08:00-18:00 UTC"}, "open", 35_200_000,
-         "it failed: retry 1 of 3 waits for its time"),
+         "it failed: retry 1 of 3 waits for its hours, Mon-Fri 08:00-18:00 UTC"),
         ({"only": "Tue 22:00-23:00 UTC"}, "retrying", 0, "a retry is on its way"),
         ({"only": "Tue 22:00-22:14 UTC", "wait_ms": (60_000,)}, "open", 7 * DAY_MS - 800_000,
-         "it failed: retry 1 of 3 waits for its time"),
+         "it failed: retry 1 of 3 waits for its hours, Tue 22:00-22:14 UTC"),
         ({"retries": 0}, "gave_up", None, "it failed, and its budget is spent: 0 retries within 24 h"),
     ],
 )  # fmt: skip
@@ -226,7 +226,7 @@ HAPPENINGS: dict[str, Callable[[Case, Call], Move | None]] = {
     },
     "overdue": lambda case, own: follow.overdue(replace(case, deadline_at=NOW), own, LATER),
     **{
-        act.value: lambda case, own, act=act: follow.acted(  # type: ignore[misc]
+        act.value: lambda case, own, act=act: people.acted(  # type: ignore[misc]
             case, own, act, by="ada", why="", now=LATER, until=LATER + 9
         )
         for act in Act

@@ -8,7 +8,7 @@ from shore import ENDED, LATER, call, case, check, failure, play, told
 from test_follow import OWN
 from test_store import NOW
 
-from relay import follow
+from relay import follow, people
 from relay.call import NEVER, Call, State, Step
 from relay.case import HOUR_MS, Act, Move, Policy, Stand, Storming
 from relay.errors import Rejected
@@ -34,7 +34,7 @@ ACTS: list[tuple[Stand, Call, dict[Act, Becomes]]] = [
     (Stand.RETRYING, call(State.UNKNOWN), {Act.RETRY: ("retrying", "joined", ""), Act.SNOOZE: 409}),
     (Stand.WATCHING, check(State.QUEUED), {
         Act.RETRY: ("watching", "joined", ""), Act.CLOSE: ("closed", "closed", "drop"),
-        Act.SNOOZE: ("watching", "snoozed", ""), Act.APPROVE: 409, Act.REJECT: 409}),
+        Act.SNOOZE: 409, Act.APPROVE: 409, Act.REJECT: 409}),
     (Stand.NEEDS_PERSON, call(State.UNKNOWN, due_at=NEVER), {
         Act.RETRY: ("retrying", "released", "let go"), Act.CLOSE: ("closed", "closed", "drop"),
         Act.SNOOZE: ("needs_person", "snoozed", ""), Act.APPROVE: 409, Act.REJECT: 409}),
@@ -58,7 +58,7 @@ def test_a_persons_act_in_each_state(
     """What can be done now is done, in the person's name; what can't is refused with a reason."""
 
     def acted() -> Move:
-        return follow.acted(case(state), own, act, by="ada", why="", now=LATER, until=LATER + HOUR_MS)
+        return people.acted(case(state), own, act, by="ada", why="", now=LATER, until=LATER + HOUR_MS)
 
     if isinstance(becomes, int):
         with pytest.raises(Rejected) as caught:
@@ -94,7 +94,7 @@ def test_a_person_goes_before_hours_batches_and_storms() -> None:
     shut = Policy(only="Mon-Fri 08:00-18:00 UTC", batch="ids:9", batch_ms=2_000, approve=True)
     waits = call(State.HELD, only=shut.only, batch=shut.batch, step=Step.LOOK, room=0)
     parked = case(policy=shut, storming=Storming.PARKED, deadline_at=NOW + 5)
-    move = follow.acted(parked, waits, Act.APPROVE, by="ada", why="go", now=LATER)
+    move = people.acted(parked, waits, Act.APPROVE, by="ada", why="go", now=LATER)
 
     assert (
         replace(waits, state=State.QUEUED, due_at=LATER, only="", batch="", room=1, why="go") == move.change
@@ -110,7 +110,7 @@ def test_a_person_goes_before_hours_batches_and_storms() -> None:
 def test_a_person_sends_what_nobody_could_tell() -> None:
     """A call in doubt is sent again, once, at the person's word: there is room for it, and it is no look."""
     doubtful = call(State.UNKNOWN, due_at=NEVER, doubts=3, room=3)
-    move = follow.acted(case(Stand.NEEDS_PERSON), doubtful, Act.RETRY, by="ada", why="", now=LATER)
+    move = people.acted(case(Stand.NEEDS_PERSON), doubtful, Act.RETRY, by="ada", why="", now=LATER)
 
     assert move.change is not None
     assert (State.QUEUED, Step.SEND, LATER, 4, "ada wants a retry") == (
@@ -121,7 +121,7 @@ def test_a_person_sends_what_nobody_could_tell() -> None:
 def test_an_ended_case_is_taken_up_again_by_a_person() -> None:
     """I8: it lives again with all that it has spent, and with one send."""
     spent = (NOW - 3, NOW - 2, NOW - 1)
-    move = follow.acted(
+    move = people.acted(
         case(Stand.GAVE_UP, spent=spent), OWN[Stand.GAVE_UP], Act.RETRY, by="ada", why="", now=LATER
     )
 
@@ -136,7 +136,7 @@ def test_an_ended_case_is_taken_up_again_by_a_person() -> None:
 def test_a_snooze_wants_a_time_to_come(until: int | None) -> None:
     """A snooze without an end, or with one that has passed, is refused as a wrong request."""
     with pytest.raises(Rejected, match="400 Snooze until when"):
-        follow.acted(case(), call(), Act.SNOOZE, by="ada", why="", now=LATER, until=until)
+        people.acted(case(), call(), Act.SNOOZE, by="ada", why="", now=LATER, until=until)
 
 
 @pytest.mark.parametrize(
@@ -150,16 +150,17 @@ def test_a_snooze_wants_a_time_to_come(until: int | None) -> None:
 )
 def test_a_snoozed_retry_comes_no_sooner(own: Call, until: int, due_at: int) -> None:
     """It waits for the snooze and for all that it waited for before."""
-    move = follow.acted(case(), own, Act.SNOOZE, by="ada", why="", now=LATER, until=until)
+    move = people.acted(case(), own, Act.SNOOZE, by="ada", why="", now=LATER, until=until)
 
     assert move.change is not None
     assert (due_at, None) == (move.change.due_at, move.case.deadline_at)
 
 
-@pytest.mark.parametrize("state", [Stand.WATCHING, Stand.NEEDS_PERSON])
-def test_a_snooze_moves_a_deadline_only_on(state: Stand) -> None:
-    """Who watches or asks stays silent until then; a deadline that is later stands."""
+def test_a_snooze_moves_a_deadline_only_on() -> None:
+    """Who asks stays silent until then; a deadline that is later stands."""
     for until, deadline in ((LATER + 1, NOW + HOUR_MS), (NOW + 2 * HOUR_MS, NOW + 2 * HOUR_MS)):
-        before = replace(case(state), deadline_at=NOW + HOUR_MS)
-        move = follow.acted(before, OWN[state], Act.SNOOZE, by="ada", why="", now=LATER, until=until)
+        before = replace(case(Stand.NEEDS_PERSON), deadline_at=NOW + HOUR_MS)
+        move = people.acted(
+            before, OWN[Stand.NEEDS_PERSON], Act.SNOOZE, by="ada", why="", now=LATER, until=until
+        )
         assert (deadline, None) == (move.case.deadline_at, move.change)

@@ -14,7 +14,7 @@ FILES = sorted((ROOT / "relay").rglob("*.py"))
 FLOORS = {
     "words": "errors event secret provider rule case call clock",
     "thought": "place condition match body template verify render gate trial look judge listing hours plan"
-    " follow storm",
+    " follow people storm",
     "reading": "config log document schema inner vault preset shape action compile policy calling load",
     "keeping": "engine store keep",
     "moving": "wire send report intake errand watch work",

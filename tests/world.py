@@ -3,7 +3,6 @@
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import count
@@ -14,14 +13,14 @@ from unittest import mock
 from build import NOW, action, check, event, provider, reply
 from conftest import Door
 
-from relay.call import NEVER, Call, Claim, Kind, Step, Verdict
-from relay.case import DAY_MS, Act, Case, Failure, Move, Policy, Recovery
+from relay.call import NEVER, Call, Claim, Step, Verdict
+from relay.case import DAY_MS, Act, Failure, Move, Policy, Recovery
 from relay.engine import SQLite
 from relay.errand import asked, meant, timed, word
 from relay.event import Decision, Event, Millis
 from relay.judge import after, given_back
 from relay.provider import Answer, Fault, Limit
-from relay.store import Recorded, Shown, Slot, Store
+from relay.store import Recorded, Slot, Store
 from relay.trial import Trial
 
 LEASE: Millis = 60_000
@@ -110,7 +109,7 @@ class World:
         self.out: list[Out] = []
         self.told: list[tuple[Event, tuple[Failure, ...], tuple[Recovery, ...]]] = []
         self.folder = tempfile.TemporaryDirectory()
-        # Ids of one millisecond are told apart by luck: here by their order, so that a story can be told again.
+        # Ids of one millisecond are told apart by luck: here by their order, so that a story can come again.
         ids = count(1)
         self.luck = mock.patch("relay.event.secrets", mock.Mock(token_hex=lambda _: f"{next(ids):012x}"))
         self.luck.start()
@@ -124,7 +123,8 @@ class World:
     def _open(self) -> None:
         self.engine = SQLite(Path(self.folder.name) / "relay.db")
         # Power cuts have tests of their own; here thousands of small databases want to be quick.
-        self.engine._connection.execute("PRAGMA synchronous=OFF")
+        for pragma in ("synchronous=OFF", "locking_mode=EXCLUSIVE"):
+            self.engine._connection.execute(f"PRAGMA {pragma}")
         self.store, self.reading = Door(self.engine), Store(self.engine.link())
 
     def close(self) -> None:
@@ -259,10 +259,8 @@ class World:
         self.out.remove(out)
         call = out.claim.call
         trial = self._trial(call)
-        if how == "stopped":
-            verdict = given_back(trial)
-        else:
-            verdict = meant(trial, self._says(out, how), several=False)
+        stopped = how == "stopped"
+        verdict = given_back(trial) if stopped else meant(trial, self._says(out, how), several=False)
         if self._settled(out.claim, verdict) and how == "taken" and out.done_as is not None:
             # Relay was told that the resource goes on under this id.
             both = self.kin[str(call.values["job_id"])] | self.kin[out.done_as]
@@ -304,35 +302,6 @@ class World:
         if call is not None and act in {Act.RETRY, Act.APPROVE}:
             self.released.append((call.id, call.attempts))
         return move
-
-
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """What relay says of itself at one moment."""
-
-    shown: Mapping[str, Shown]
-    calls: tuple[Call, ...]
-    stormy: bool  #: a storm goes on, and has a time at which it lets somebody go
-
-    @property
-    def live(self) -> list[Case]:
-        """Name the cases that are not ended."""
-        return [shown.case for shown in self.shown.values() if not shown.case.ended]
-
-    def retries(self, case: Case) -> list[Call]:
-        """Name the retries of a case that are not settled."""
-        return [
-            call for call in self.calls
-            if call.case == case.id and call.kind is Kind.RETRY and call.settled_at is None
-        ]  # fmt: skip
-
-
-def picture(world: World) -> Picture:
-    """Take a picture of what relay knows."""
-    shown = {one.case.id: one for one in world.reading.cases(limit=10_000)}
-    weather = world.reading.weather().get("flatfile")
-    stormy = weather is not None and weather.stormy and weather.rests_until > 0
-    return Picture(shown=shown, calls=tuple(world.reading.calls(limit=10_000)), stormy=stormy)
 
 
 def key(job: str) -> str:

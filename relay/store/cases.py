@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Final
 
-from relay import follow, storm
+from relay import follow, people, storm
 from relay.call import NEVER, Call, Kind, State, Step
 from relay.case import Act, Case, Failure, Moment, Move, Recovery, Stand, Storming
 from relay.errors import Rejected
@@ -105,7 +105,7 @@ class Cases(Known):
             other = self._named(case.provider, known)
             if other and other.id != case.id and not other.ended:
                 raise Rejected(409, "Not possible", f"the resource has a newer case: {other.id}")
-        move = follow.acted(case, self.call_of_case(case), act, by=by, why=why, now=now, until=until)
+        move = people.acted(case, self.call_of_case(case), act, by=by, why=why, now=now, until=until)
         return self.keep(move, now).moves[0]
 
     def be_on_time(self, now: Millis) -> Kept:
