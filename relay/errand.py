@@ -9,7 +9,7 @@ from relay.errors import Unfit
 from relay.event import Millis
 from relay.hours import hours
 from relay.judge import apart, judged
-from relay.look import blind
+from relay.look import STILL_FAILED, blind
 from relay.provider import Answer, Provider, Request
 from relay.render import batched, request
 from relay.trial import AnyTrial, PageTrial, Trial
@@ -108,6 +108,11 @@ def asked(trial: Trial, calls: Sequence[Call]) -> Request | Verdict:
     if (opening := opens(call, now)) > now:
         return Verdict(Retry(opening, f"outside {call.only}", spent=False), None)
     shape = action.shape
+    forgotten = action.on_unknown == "resend_same_key" and call.step is Step.SEND and call.doubts > 0
+    forgotten = forgotten and call.why != STILL_FAILED  # a look has just said so
+    if forgotten and trial.policy(now) in {"check", "person"}:
+        # It waited so long that the provider may have forgotten the key, and would take it for a new one.
+        return Verdict(Retry(now, call.why, step=Step.LOOK, spent=False), None)
     if call.step is Step.LOOK:
         if action.check is None:
             return blind(trial)

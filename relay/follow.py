@@ -79,6 +79,7 @@ def _opened(before: Case | None, failure: Failure, event: str, now: Millis, out:
         event=event,
         flaw=failure.flaw,
         spent=before.spent if before else (),
+        aliases=tuple(one for one in (before.key, *before.aliases) if one != failure.key) if before else (),
         opened_at=now,
     )
     not_before = 0
@@ -116,7 +117,8 @@ def settled(case: Case, call: Call, now: Millis) -> Move | None:
         late = counted(case, call, now)
         what = f"its call ended after the case: {call.why}"
         moment = Moment(kind="late", what=what, ref=call.id)
-        return Move(before=case, case=late, moment=moment) if late.retries > case.retries else None
+        late = _learnt(late, call) if call.state is State.DONE else late
+        return Move(before=case, case=late, moment=moment) if late != case else None
     if call.state is State.UNKNOWN and call.due_at >= NEVER and case.state is not Stand.NEEDS_PERSON:
         asking = replace(case, state=Stand.NEEDS_PERSON, why=call.why, deadline_at=None)
         return moved(case, asking, "needs_person", call.why, call.id)
@@ -220,7 +222,7 @@ def _retry(
         waits = replace(case, why=f"{why}: {number} waits for {for_}", deadline_at=None)
     else:
         waits = replace(case, state=Stand.RETRYING, why=ON_ITS_WAY, deadline_at=None)
-    if waits.state is not Stand.RETRYING:
+    if call.state is State.HELD or call.due_at > now + policy.batch_ms:
         waits = replace(waits, state=Stand.OPEN)
     return moved(case, waits, kind, f"{why}: {number}", ref, queue=call, drop=drop)
 

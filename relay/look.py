@@ -25,6 +25,9 @@ from relay.trial import AnyTrial, PageTrial, Trial, believed_ms, broke_off, fact
 LOOKS: Final = 6
 """Looks that can't tell, before a person is asked."""
 
+STILL_FAILED: Final = "it has still failed"
+"""Why a call is sent after a look: nothing has happened meanwhile that a look could show."""
+
 REFUSAL: Final = ": the provider refuses our credentials"
 
 
@@ -46,7 +49,7 @@ def judge_look(trial: Trial, answer: Answer) -> Verdict:
             if sent and mark is not None and trial.call.mark not in {"", mark}:
                 why = reading.why or "it ran and failed again"
                 return Verdict(Done(why, seen=Seen.FAILED), signal, mark=mark)
-            return Verdict(trial.repeat(reading.why or "it has still failed"), signal, mark=mark)
+            return Verdict(trial.repeat(reading.why or STILL_FAILED), signal, mark=mark)
         case "running":
             why = "it is running again" if sent else "it is running already: not called"
             return Verdict(Done(reading.why or why, seen=Seen.RUNNING), signal)

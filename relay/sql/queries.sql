@@ -72,6 +72,10 @@ UPDATE call SET state = :state, step = :step, why = :why, due_at = :due_at, room
 WHERE id = :id AND state IN ('queued', 'unknown', 'held')
 RETURNING id
 
+-- narrow --
+-- Let a call do no more than is left of its case's budget.
+UPDATE call SET room = :room WHERE id = :id AND room > :room RETURNING id
+
 -- cancel --
 -- Withdraw a call, unless a worker has it.
 UPDATE call SET state = 'cancelled', why = :why, settled_at = :now

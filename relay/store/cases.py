@@ -54,8 +54,24 @@ class Cases(Known):
             return Kept()
         kept = self.keep(move, now)
         if len(move.case.aliases) > len(case.aliases):
-            kept += self._merge(move.case.id, move.case.aliases[-1], now)
+            learn = self._merge if not case.ended else self._bequeath
+            kept += learn(move.case.id, move.case.aliases[-1], now)
         return kept
+
+    def _bequeath(self, from_: str, alias: str, now: Millis) -> Kept:
+        """Hand the new id that an ended case has learnt too late to the last case of its resource."""
+        case = self.take(from_)
+        heir, other = self._named(case.provider, case.key) or case, self._named(case.provider, alias)
+        if not heir.ended:
+            if heir.id != case.id and (other is None or other.id != heir.id):
+                heir = replace(heir, aliases=(*heir.aliases, alias))
+                self._rows("keep_case", case_row(heir))
+            return self._merge(heir.id, alias, now)
+        if other is None or other.ended:
+            self._name(heir, alias)
+            return Kept() if other is None or other.id == heir.id else self.keep(_took_in(heir, other), now)
+        self._name(other, heir.key, *heir.aliases)
+        return self.keep(_took_in(other, heir), now)
 
     def _merge(self, into: str, alias: str, now: Millis) -> Kept:
         """Take in a case that was opened under the new id before the answer that told it was here."""
@@ -63,7 +79,9 @@ class Cases(Known):
         other = self._named(case.provider, alias)
         if other is None or other.id == case.id or other.ended:
             self._name(case, alias)
-            return Kept()
+            if other is None or other.id == case.id:
+                return Kept()
+            return self.keep(_took_in(case, other), now)
         # The one whose retry is out already goes on: two for one resource would both be made.
         further = _begun(other, self.call_of_case(other))
         stays, goes = (other, case) if further else (case, other)
@@ -72,6 +90,7 @@ class Cases(Known):
         self._name(stays, goes.key, *goes.aliases)
         kept += self.keep(_took_in(stays, goes), now)
         if further:
+            self._narrow(self.take(stays.id), now)
             return kept
         failure = Failure(
             rule=other.rule, provider=other.provider, action=other.action, key=alias, values=other.values
@@ -79,6 +98,12 @@ class Cases(Known):
         # It failed after it was taken, whatever the clocks say: the new id did not exist before.
         case = self.take(case.id)
         return kept + self.keep(follow.failed(case, failure, other.event, now + 1, now), now)
+
+    def _narrow(self, case: Case, now: Millis) -> None:
+        """Let a case's call do no more than the merged budget has left."""
+        if case.call:
+            spent = sum(at > now - case.policy.within_ms for at in case.spent)
+            self._rows("narrow", {"id": case.call, "room": max(0, case.policy.retries - spent)})
 
     def _name(self, case: Case, *names: str) -> None:
         """Let names lead to this case from now on."""
