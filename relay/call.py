@@ -25,7 +25,7 @@ class State(StrEnum):
 
 MOVES: Final[Mapping[State, frozenset[State]]] = {
     State.QUEUED: frozenset({State.RUNNING, State.CANCELLED}),
-    State.RUNNING: frozenset({State.QUEUED, State.UNKNOWN, State.DONE, State.DEAD}),
+    State.RUNNING: frozenset({State.QUEUED, State.UNKNOWN, State.DONE, State.DEAD, State.CANCELLED}),
     State.UNKNOWN: frozenset({State.RUNNING, State.QUEUED, State.CANCELLED}),
     State.HELD: frozenset({State.QUEUED, State.CANCELLED}),
     State.DONE: frozenset(),
