@@ -9,7 +9,7 @@ import json
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from ipaddress import ip_address, ip_network
 from typing import Final, TypeAlias, TypeGuard, TypeVar
@@ -26,6 +26,8 @@ class Condition:
     accepts: Callable[[Json], bool]
     wanted: str
     absent: bool = False  #: met where nothing stands at the path
+    op: str = ""  #: the operator's name…
+    operand: object = None  #: …and what the pattern says behind it, for an index over many patterns
 
 
 class Wrong(Exception):
@@ -104,7 +106,7 @@ def read(table: Mapping[str, object]) -> Condition:
     ((name, value),) = table.items()
     if name not in OPERATORS:
         raise Wrong(f'unknown operator "{name}"', mistaken(name) or near(name, OPERATORS))
-    return _down(name, OPERATORS[name], value)
+    return replace(_down(name, OPERATORS[name], value), op=name, operand=value)
 
 
 def _down(name: str, make: Callable[[object], T], value: object) -> T:

@@ -54,7 +54,7 @@ class Pattern:
     With *names*, the data has no others at its top, and a pattern that asks for one is wrong.
     """
 
-    __slots__ = ("_alternatives",)
+    __slots__ = ("alternatives",)
 
     def __init__(self, pattern: Mapping[str, Json], names: Collection[str] = ()) -> None:
         if not isinstance(pattern, Mapping):
@@ -63,21 +63,21 @@ class Pattern:
         alternatives = reader.scope(pattern, (), "", set())
         if reader.problems:
             raise ConfigError(reader.problems)
-        self._alternatives = tuple(map(_Alternative, alternatives))
+        self.alternatives = tuple(map(_Alternative, alternatives))
 
     def meets(self, data: Json) -> bool:
         """Say whether *data* meets the pattern; data too tangled to judge (`MOST_STEPS`) does not."""
         walk = _Walk()
         try:
-            return any(alternative.failed(data, walk) is None for alternative in self._alternatives)
+            return any(alternative.failed(data, walk) is None for alternative in self.alternatives)
         except _TooMuch:
             return False
 
     def miss(self, data: Json) -> Miss | None:
         """Say which condition failed first, in the alternative that came furthest; None: *data* meets."""
-        walk, furthest, failed = _Walk(), self._alternatives[0], 0
+        walk, furthest, failed = _Walk(), self.alternatives[0], 0
         try:
-            for alternative in self._alternatives:
+            for alternative in self.alternatives:
                 index = alternative.failed(data, walk)
                 if index is None:
                     return None
