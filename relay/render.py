@@ -16,7 +16,7 @@ import orjson
 from relay.errors import Unfit
 from relay.event import CONTROL, Json, Millis
 from relay.provider import Action, Auth, Listing, Provider, Request, Shape, Upload, Value
-from relay.template import Get, fill, kind, names, plain, text
+from relay.template import Get, fill, kind, names, needed, plain, text
 
 EXACT: Final = 1 << 53
 """A JSON number from here on may have been rounded on its way: as an id it can't be trusted (RFC 8259 6)."""
@@ -219,8 +219,8 @@ def _inside(provider: Provider, path: str) -> Path:
 
 
 def _given(template: Json, values: Mapping[str, Json]) -> bool:
-    """Say if all values of a query parameter are there; without its optional value it is left out."""
-    return all(name in values for name in names(template))
+    """Say if a query parameter has what it needs; without an optional value it is left out."""
+    return all(name in values for name in needed(template))
 
 
 def _typed(name: str, spec: Value, value: Json) -> Json:
@@ -288,7 +288,7 @@ def _is_uuid(value: str) -> bool:
 
 def _segment(value: str) -> str:
     """Encode one path segment (RFC 3986 3.3). Raises Unfit for what could be read as several, or none."""
-    if not value or value in {".", ".."} or "/" in value or "\\" in value or CONTROL.search(value):
+    if not value.strip() or value in {".", ".."} or "/" in value or "\\" in value or CONTROL.search(value):
         raise Unfit(f"{value[:60]!r} can't stand in a path")
     return quote(value, safe="")
 

@@ -62,7 +62,8 @@ def test_a_segment_is_encoded(expected: str, value: Json) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["", ".", "..", "/", "a/b", "../x", "\\", "a\\b", "a\rb", "a\nb", "a\x00b", "\x7f", "\t"]
+    "value",
+    ["", " ", "\u2003 ", ".", "..", "/", "a/b", "../x", "\\", "a\\b", "a\rb", "a\nb", "a\x00b", "\x7f", "\t"],
 )
 @pytest.mark.parametrize("spec", [Value(), ANY])
 def test_what_is_no_segment_is_refused(value: str, spec: Value) -> None:
@@ -122,6 +123,39 @@ def test_a_query_says_what_was_said(said: str, on: bool, n: int) -> None:
 
     assert expected == parse_qsl(url.partition("?")[2], keep_blank_values=True)
     assert "#" not in url
+
+
+def test_a_provider_speaks_the_same_templates() -> None:
+    """Filters and defaults work in requests, too; a default is sent where an optional value is missing."""
+    query: dict[str, Json] = {"size": "{size|10}", "to": "{to|upper}", "by": '{to|lower|"us"}'}
+    one = action(
+        shape=Shape(method="GET", path='/{id|lower}/{to|"us"}', query=query),
+        values={"id": Value(), "size": Value(type="integer", optional=True), "to": Value(optional=True)},
+    )
+    assert "https://api.example.com/ab/us?size=10&by=us" == rendered(provider(one), {"id": "Ab"})[0]
+    assert (
+        "https://api.example.com/a/Eu?size=5&to=EU&by=eu"
+        == (rendered(provider(one), {"id": "a", "size": 5, "to": "Eu"})[0])
+    )
+
+
+@pytest.mark.parametrize("template", ['{v|""}', "{v|trim}", '{v|join:" "}'])
+def test_no_filter_makes_an_empty_segment(template: str) -> None:
+    """What filters and defaults make is looked at like any other value: never an empty id."""
+    values = {"v": Value(type="any", optional=True)}
+    one = action(shape=Shape(method="GET", path=f"/x/{template}"), values=values)
+    given: dict[str, dict[str, Json]] = {
+        '{v|""}': {},
+        "{v|trim}": {"v": " "},
+        '{v|join:" "}': {"v": ["", ""]},
+    }
+    assert unfit(one, given[template]).endswith("can't stand in a path")
+
+
+def test_a_body_has_an_end() -> None:
+    """No value makes a request longer than a template may become."""
+    one = action(shape=Shape(method="POST", path="/x", json={"v": "{v}"}), values={"v": ANY})
+    assert "v is longer than 65536 bytes" == unfit(one, {"v": ["x" * 65_536]})
 
 
 @pytest.mark.parametrize("value", ["a\rb", "a\nb", "a\r\nX-Evil: 1", "a\x00b", "é", "\x7f", "\x1b"])
