@@ -8,9 +8,9 @@ from typing import Final
 from relay.document import Document
 from relay.errors import ConfigError
 from relay.event import Json
-from relay.match import Pattern
+from relay.match import ENVELOPE, Pattern
 from relay.place import Path
-from relay.template import names
+from relay.template import Misused, names
 
 HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 OURS: Final = frozenset({"connection", "content-length", "host", "transfer-encoding"})
@@ -18,11 +18,15 @@ OURS: Final = frozenset({"connection", "content-length", "host", "transfer-encod
 
 
 def pattern(
-    doc: Document, path: Path, table: Mapping[str, Json], names: Collection[str] = ()
+    doc: Document, path: Path, table: Mapping[str, Json], names: Collection[str] | None = None
 ) -> Pattern | None:
-    """Compile the pattern at *path*, over data that has these *names*; its problems are keyed within it."""
+    """
+    Compile the pattern at *path*; its problems are keyed within it.
+
+    It is over events, with what comes around them, or over a provider's answer, which has these *names*.
+    """
     try:
-        return Pattern(table, names)
+        return Pattern(table, names or (), toml=True, envelope=ENVELOPE if names is None else ())
     except ConfigError as error:
         problems = error.problems
     for problem in problems:
@@ -61,8 +65,8 @@ def template(doc: Document, path: Path, value: Json) -> Iterator[tuple[Path, str
         case _:
             try:
                 found = list(names(value))
-            except ValueError as error:
-                doc.wrong(path, str(error))
+            except Misused as error:
+                doc.wrong(path, error.what, error.hint)
             else:
                 yield from ((path, name) for name in found)
 
