@@ -13,11 +13,11 @@ from relay import __version__
 from relay.clock import now_ms
 from relay.config import Config, admin_token
 from relay.engine import SQLite
+from relay.errors import ConfigError
 from relay.intake import Intake
 from relay.keep import Keeper
-from relay.load import load
 from relay.log import scrub
-from relay.rule import Ruleset
+from relay.reload import InForce, Reloader, read, tell_orphans
 from relay.secret import Secret
 from relay.send import Sender
 from relay.store import Store
@@ -38,7 +38,11 @@ def build(config: Config, *, on_broken: Callable[[], None] = lambda: None) -> St
     Raises ConfigError if the files are wrong, now and not later. *on_broken* is called when the store can
     take nothing more: the process should end and be started again.
     """
-    rules = load(config.rules, config.environ)
+    reading = read(config.rules, config.environ)
+    rules = reading.rules
+    if rules is None:
+        raise ConfigError(reading.problems)
+    in_force = InForce(rules, now_ms())
     admin = admin_token(config.environ) or Secret(secrets.token_urlsafe(32), MADE)
     scrub.learn([*rules.secrets(), admin])
 
@@ -47,14 +51,15 @@ def build(config: Config, *, on_broken: Callable[[], None] = lambda: None) -> St
         engine = SQLite(config.db)
         keep = Keeper(engine)
         send = Sender()
-        worker = Worker(rules, keep, send)
+        worker = Worker(in_force, keep, send)
+        reloader = Reloader(in_force, reading, keep, worker.wake, config.environ, looks=config.reload)
         # The lock file says that no other worker lives: what was out is out no longer.
         swept = await keep(Store.sweep, now_ms(), everything=True)
         await keep(Store.arm, rules.watches, now_ms())
         await keep(Store.resume)
-        _tell_orphans(await keep(Store.counts), rules)
-        app.state.keep, app.state.intake = keep, Intake(rules, keep, worker.wake)
-        app.state.wake, app.state.leave = worker.wake, worker.leave
+        tell_orphans(await keep(Store.counts), rules)
+        app.state.keep, app.state.intake = keep, Intake(in_force, keep, worker.wake)
+        app.state.wake, app.state.leave, app.state.reload = worker.wake, worker.leave, reloader.ask
         log.info(
             "relay.started",
             version=__version__,
@@ -68,31 +73,23 @@ def build(config: Config, *, on_broken: Callable[[], None] = lambda: None) -> St
         )
         working = asyncio.create_task(worker.run(), name="worker")
         working.add_done_callback(lambda task: _ended(task, keep, on_broken))
+        reloading = asyncio.create_task(reloader.run(), name="reloader")
         try:
             yield
         finally:
+            reloading.cancel()
             stopped = await worker.stop(config.grace_s)
-            await asyncio.wait([working])
+            await asyncio.wait([working, reloading])
             await send.close()
             keep.close()
             log.info("relay.stopped", finished=stopped.finished, given_back=stopped.given_back)
 
     routes = [*hooks.ROUTES, *health.ROUTES, *api.ROUTES]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=HANDLERS)
-    app.state.admin = admin
+    app.state.admin, app.state.in_force = admin, in_force
     # A redirect would repeat the token in a path, to a host that the sender names, and lose the event.
     app.router.redirect_slashes = False
     return app
-
-
-def _tell_orphans(counts: dict[str, dict[str, int]], rules: Ruleset) -> None:
-    """Say which calls wait for a provider that the rules no longer know: nobody will make them."""
-    for provider, states in counts.items():
-        waiting = states.get("queued", 0) + states.get("unknown", 0)
-        if waiting and provider not in rules.providers:
-            log.warning(
-                "calls.orphaned", provider=provider, calls=waiting, why="rules.toml no longer uses it"
-            )
 
 
 def _ended(task: "asyncio.Task[None]", keep: Keeper, on_broken: Callable[[], None]) -> None:

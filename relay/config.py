@@ -29,6 +29,7 @@ class Config:
     host: str = "127.0.0.1"
     port: int = 8080
     grace_s: float = 20.0  #: how long running calls may take to end after SIGTERM
+    reload: bool = True  #: whether changed files are noticed; on SIGHUP they are read anyway
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)  #: where ``env:NAME`` looks
 
 

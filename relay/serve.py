@@ -6,6 +6,7 @@ import ipaddress
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,6 +35,8 @@ class Server(uvicorn.Server):
 def serve(config: Config) -> int:
     """
     Serve until SIGTERM or SIGINT; return the exit code: 0, or 1 if the store broke or nothing could start.
+
+    SIGHUP has the files read again, or ends it, if it is the terminal's that has gone.
 
     Raises ConfigError if the files or the address are wrong, StoreError if there is no database, RelayError
     if the address is taken.
@@ -70,8 +73,21 @@ def serve(config: Config) -> int:
             app.state.leave(0 if hurry else config.grace_s)
         log.info("relay.stopping", signal=signal.Signals(number).name)
 
+    at_terminal = sys.stderr.isatty()
+
+    def hung_up() -> None:
+        """Read the files; but where the terminal has gone, stop as others do: nobody reads the log."""
+        if at_terminal and not sys.stderr.isatty():
+            os.dup2(
+                os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno()
+            )  # a log that fails would break the stop
+            leave(signal.SIGHUP)
+        elif hasattr(app.state, "reload"):
+            app.state.reload()
+
     async def run() -> None:
         loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, hung_up)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, leave, number)
         host, port = listener.getsockname()[:2]

@@ -36,6 +36,10 @@ from relay.verify import sign
     help="Seconds that running calls have to end after SIGTERM.",
 )  # fmt: skip
 @click.option(
+    "--reload/--no-reload", default=True, envvar="RELAY_RELOAD", show_default=True, show_envvar=True,
+    help="Notice changed files. On SIGHUP they are read anyway.",
+)  # fmt: skip
+@click.option(
     "--log", "style", type=click.Choice(["auto", "json", "text"]), default="auto", envvar="RELAY_LOG",
     show_default=True, show_envvar=True, help="auto: text on a terminal, else JSON lines.",
 )  # fmt: skip
@@ -43,7 +47,16 @@ from relay.verify import sign
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info",
     envvar="RELAY_LOG_LEVEL", show_default=True, show_envvar=True, help="The least that is said.",
 )  # fmt: skip
-def serve(rules: Path, db: str, host: str, port: int, grace: float, style: str, log_level: str) -> None:
+def serve(
+    rules: Path,
+    db: str,
+    host: str,
+    port: int,
+    grace: float,
+    reload: bool,  # noqa: FBT001 - click's way
+    style: str,
+    log_level: str,
+) -> None:
     """
     Take events in and make the calls, until SIGTERM.
 
@@ -52,7 +65,15 @@ def serve(rules: Path, db: str, host: str, port: int, grace: float, style: str, 
     from relay.serve import serve as run  # noqa: PLC0415 - slow to load
 
     log.set_up(level=log_level, json={"auto": None, "json": True, "text": False}[style])
-    config = Config(rules=rules, db=database(db), host=host, port=port, grace_s=grace, environ=os.environ)
+    config = Config(
+        rules=rules,
+        db=database(db),
+        host=host,
+        port=port,
+        grace_s=grace,
+        reload=reload,
+        environ=os.environ,
+    )
     raise SystemExit(run(config))
 
 

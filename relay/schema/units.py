@@ -4,17 +4,34 @@ import dataclasses
 import re
 from typing import Annotated, Any, Final, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, TypeAdapter
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    WithJsonSchema,
+)
+
+from relay import moment
 
 _UNITS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+DURATION: Final = r"^\d{1,9}(\.\d{1,3})?(ms|s|m|h|d)$"
+RATE: Final = r"^[1-9]\d{0,8}/(\d{1,9}(\.\d{1,3})?)?(ms|s|min|h)$"
+"""What `duration` and `every_ms` read, as editors check it."""
+
+_Time: TypeAlias = Annotated[str, Field(pattern=DURATION)]
+_Text: TypeAlias = Annotated[str, Field(min_length=1)]
+_Several: TypeAlias = Annotated[list[_Text], Field(min_length=1)]
 
 
 def duration(text: object) -> int:
     """Read ``500ms``, ``10s``, ``5m``, ``1h`` or ``7d`` as milliseconds. Raises ValueError."""
-    if isinstance(text, str) and (
-        match := re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h|d)", text, re.ASCII)
-    ):
-        return round(float(match[1]) * _UNITS[match[2]])
+    found = moment.duration(text)
+    if found is not None:
+        return found
     raise ValueError('expected a time such as "500ms", "10s", "5m", "1h" or "7d"')
 
 
@@ -42,13 +59,11 @@ def between(least: str, most: str = "365d") -> PlainValidator:
             raise ValueError(f"expected a time from {least} to {most}")
         return found
 
-    return PlainValidator(read, json_schema_input_type=str)
+    return PlainValidator(read, json_schema_input_type=_Time)
 
 
 _CONFIG: Final = ConfigDict(strict=True, hide_input_in_errors=True)
-_SEVERAL: Final = TypeAdapter(
-    Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)], config=_CONFIG
-)
+_SEVERAL: Final = TypeAdapter(_Several, config=_CONFIG)
 
 
 def _texts(value: object) -> list[str]:
@@ -72,7 +87,7 @@ def waits(least: str) -> PlainValidator:
             return several.validate_python(value)
         raise ValueError('expected a time such as "5m", or a list of times')
 
-    return PlainValidator(read, json_schema_input_type=str | list[str])
+    return PlainValidator(read, json_schema_input_type=_Time | Annotated[list[_Time], Field(min_length=1)])
 
 
 def _tables(value: object) -> object:
@@ -102,17 +117,56 @@ def either(plain: type, name: str, model: type[BaseModel]) -> PlainValidator:
     return PlainValidator(read, json_schema_input_type=plain | model)
 
 
+def counted(model: type[BaseModel]) -> PlainValidator:
+    """Take a number of things, or a list of tables that fit *model*, one for each of them."""
+    several = TypeAdapter(list[model], config=_CONFIG)  # type: ignore[valid-type]
+    number = Annotated[int, Field(ge=0)]
+
+    def read(value: object) -> object:
+        if isinstance(value, list):
+            return several.validate_python(value)
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return value
+        raise ValueError("expected a number from 0 on, or a list of tables")
+
+    return PlainValidator(read, json_schema_input_type=number | list[model])  # type: ignore[valid-type]
+
+
+def _names(value: object) -> object:
+    if isinstance(value, str) and value:
+        return [value]
+    if isinstance(value, list):
+        return [] if not value else _SEVERAL.validate_python(value)
+    raise ValueError("expected text or a list of texts")
+
+
+def _told(value: object) -> object:
+    if isinstance(value, bool) or (isinstance(value, str) and value):
+        return value
+    raise ValueError("expected text, or true or false")
+
+
+def _instant(value: object) -> object:
+    found = moment.instant(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError('expected an instant such as "2026-11-23T08:00:00Z"')
+    return found
+
+
 def _rate(value: str) -> str:
     every_ms(value)
     return value
 
 
-Texts: TypeAlias = Annotated[list[str], PlainValidator(_texts, json_schema_input_type=str | list[str])]
+Texts: TypeAlias = Annotated[list[str], PlainValidator(_texts, json_schema_input_type=_Text | _Several)]
 Table: TypeAlias = dict[str, Any]
 Patterns: TypeAlias = Annotated[Any, PlainValidator(_tables, json_schema_input_type=Table | list[Table])]
 Scalar: TypeAlias = Annotated[Any, PlainValidator(_scalar, json_schema_input_type=str | int | bool)]
+Names: TypeAlias = Annotated[list[str], PlainValidator(_names, json_schema_input_type=_Text | list[_Text])]
+Told: TypeAlias = Annotated[bool | str, PlainValidator(_told, json_schema_input_type=_Text | bool)]
+Instant: TypeAlias = Annotated[int, PlainValidator(_instant, json_schema_input_type=_Text)]
 Duration: TypeAlias = Annotated[int, between("0s")]
-Rate: TypeAlias = Annotated[str, AfterValidator(_rate)]
+Rate: TypeAlias = Annotated[str, AfterValidator(_rate), WithJsonSchema({"type": "string", "pattern": RATE})]
 Seconds: TypeAlias = Annotated[float, Field(gt=0, le=86_400)]
 
 
