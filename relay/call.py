@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Final, TypeAlias
 
 from relay.event import Json, Millis
@@ -40,6 +40,14 @@ class Kind(StrEnum):
     RETRY = "retry"  #: the provider is asked to do it again
     CHECK = "check"  #: an accepted retry: did it help?
     PAGE = "page"  #: one run of a watch, page after page
+
+
+class Priority(IntEnum):
+    """Which of a provider's due calls goes first."""
+
+    HIGH = 0
+    NORMAL = 1
+    LOW = 2
 
 
 class Seen(StrEnum):
@@ -80,6 +88,7 @@ class Call:
     mark: str = ""  #: what a look saw before the send, and what changes when it is done
     batch: str = ""  #: ``field:max``: it may share a request with others of its kind; empty: alone
     only: str = ""  #: the hours in which it may be sent; empty: always
+    priority: Priority = Priority.NORMAL
     looks: int = 0  #: looks that could not tell how the resource is
     attempts: int = 0  #: all tries, looks and unreachable providers included
     alias: str | None = None  #: the id under which the provider goes on, where its answer says one

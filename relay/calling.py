@@ -29,6 +29,16 @@ def calling(rules: Document, kind: str) -> Iterator[tuple[Path, str | None]]:
         yield path, call if isinstance(call, str) else None
 
 
+def aims_at(rules: Document, path: Path) -> Iterator[tuple[Path, str | None]]:
+    """Yield the place of each call of the rule at *path*, and what it calls, as far as it says so."""
+    call, several = rules.at((*path, "call")), rules.at((*path, "calls"))
+    if call:
+        yield path, call if isinstance(call, str) else None
+    for number in range(len(several) if isinstance(several, list) else 0):
+        one = rules.at((*path, "calls", number, "call"))
+        yield (*path, "calls", number), one if isinstance(one, str) else None
+
+
 def watch_sources(rules: Document) -> list[str]:
     """Name the sources that watches feed."""
     found = []

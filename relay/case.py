@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Literal
 
-from relay.call import Call, Step
+from relay.call import Call, Priority, Step
 from relay.event import Json, Millis
 
 HOUR_MS: Final = 3_600_000
@@ -60,6 +60,7 @@ class Policy:
     storm_cases: int = 0  #: more cases of the provider than these...
     storm_ms: Millis = 60_000  #: ...in so long are a storm; 0 cases: never
     storm_rest_ms: Millis = 30_000  #: how long nothing is tried in it after a retry that did not help
+    priority: Priority = Priority.NORMAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +74,9 @@ class Failure:
     values: Mapping[str, Json]  #: checked
     policy: Policy = field(default_factory=Policy)
     step: Step = Step.SEND  #: LOOK: read its state before the first call
+    person: str = ""  #: why a person must look before anything is done
     flaw: str = ""  #: why it can't be called at all
+    shown: str = ""  #: the request, where it is only shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ from relay.schema import (
 )
 from relay.secret import Secret
 from relay.shape import Shaper
+from relay.template import needed
 
 SIGNED: Final = frozenset({"timestamp", "method", "path", "params", "body_sha256"})
 """What a signature may cover."""
@@ -152,7 +153,8 @@ def _listing(doc: Document, path: Path, name: str, file: ListingFile) -> Listing
     if file.items:
         body_path(doc, (*path, "items"), file.items)
     problems = len(doc.problems)
-    if not list(template(doc, (*path, "id"), file.id)) and len(doc.problems) == problems:
+    list(template(doc, (*path, "id"), file.id))
+    if len(doc.problems) == problems and not list(needed(file.id)):
         doc.wrong((*path, "id"), "every item would be the same one", 'a template over the item: "{id}"')
     list(template(doc, (*path, "event"), file.event))
     return Listing(
@@ -162,7 +164,7 @@ def _listing(doc: Document, path: Path, name: str, file: ListingFile) -> Listing
         values=values,
         items=file.items,
         id=file.id,
-        failed=None if file.failed is None else pattern(doc, (*path, "failed"), file.failed),
+        failed=None if file.failed is None else pattern(doc, (*path, "failed"), file.failed, ()),
         event=file.event,
         log=file.log,
         paging=_paging(doc, (*path, "page"), file.page, file) if file.page else None,

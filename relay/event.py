@@ -38,6 +38,14 @@ def as_name(text: str) -> str:
     return f"{clean[: LONGEST_NAME - 40]}…{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What a pattern may ask for besides a body."""
+
+    envelope: Mapping[str, Json] = field(default_factory=dict)  #: ``$source``, ``$type``, ``$headers`` …
+    now: Millis = 0  #: what times are compared with
+
+
 class Trust(StrEnum):
     """How far the sender of an event is known."""
 
@@ -50,8 +58,36 @@ class Decision(StrEnum):
     """What the rules made of an event."""
 
     MATCHED = "matched"  #: at least one rule met it
+    IGNORED = "ignored"  #: a rule says why nothing is to be done
+    SUPPRESSED = "suppressed"  #: met, but a throttle, the event's age or the rule's mode says: not now
     NO_RULE = "no_rule"  #: kept, and nothing to do
     UNPARSABLE = "unparsable"  #: kept, but it is not JSON that can be read safely
+
+
+class Does(StrEnum):
+    """What one rule makes of an event that it meets."""
+
+    CALL = "call"  #: a call, or its part in a case that is there
+    PERSON = "person"  #: a case for a person
+    TELL = "tell"
+    RECOVER = "recover"
+    IGNORE = "ignore"
+    WAIT = "wait"  #: until its throttle's window is over, or what it expects has not come
+    SEEN = "seen"  #: what it expected came
+    THROTTLED = "throttled"
+    OLD = "old"  #: older than its max_age
+    SHADOW = "shadow"  #: nothing: this is what it would have done
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One rule's part in what became of an event; it is stored with the event."""
+
+    rule: str
+    does: Does
+    what: str = ""  #: ``provider.action``, or the channel that is told
+    key: str = ""  #: of the resource, or of the window
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +100,7 @@ class Event:
     delivery: str | None  #: the sender's own id of this delivery
     digest: str  #: SHA-256 of the signed bytes, hex
     received_at: Millis
+    happened_at: Millis | None = None  #: where the source says it
     verified: Trust
     headers: Mapping[str, str] = field(default_factory=dict)  #: those worth keeping, lower case
     body: bytes  #: the raw bytes, less what the source redacts

@@ -28,6 +28,8 @@ def failed(
     """
     if case is None or _is_over(case, failure, seen_at, now):
         return _opened(case, failure, event, now, call)
+    if failure.person and not case.ended:
+        return _asked(replace(case, event=event), failure.person, event)
     if case.state is Stand.WATCHING:
         if case.accepted_at is not None and seen_at <= case.accepted_at:
             return _joined(case, event, "stale", "the failure was seen before the last retry was taken")
@@ -37,6 +39,14 @@ def failed(
     if case.ended and case.state is not Stand.GAVE_UP:
         return _joined(case, event, "stale", f"the failure was seen before the case was {case.state}")
     return _joined(replace(case, event=event), event, "joined", f"it is known: {case.why}")
+
+
+def _asked(case: Case, why: str, event: str) -> Move:
+    """Leave a case to a person: a rule knows that no retry helps before somebody has looked."""
+    if case.state is Stand.NEEDS_PERSON:
+        return _joined(case, event, "joined", why)
+    asking = replace(case, state=Stand.NEEDS_PERSON, why=why, deadline_at=None)
+    return moved(case, asking, "needs_person", why, event, drop=why)
 
 
 def _look_now(case: Case, check: Call, event: str, now: Millis) -> Move:
@@ -86,6 +96,9 @@ def _opened(before: Case | None, failure: Failure, event: str, now: Millis, out:
     if out is not None and out.state is State.RUNNING:
         # Nobody can say yet what it does: it counts, and the next goes when it can't be out any more.
         fresh, not_before = _charged(fresh, out.doubts + (out.step is Step.SEND), now), out.due_at
+    if failure.person:
+        asking = replace(fresh, state=Stand.NEEDS_PERSON, why=failure.person)
+        return replace(moved(fresh, asking, "opened", failure.person, event), before=None)
     if failure.flaw:
         call = replace(call_for(fresh, now, Step.SEND), state=State.DEAD, why=failure.flaw, settled_at=now)
         move = _gave_up(fresh, failure.flaw, now, event)
@@ -258,6 +271,7 @@ def call_for(case: Case, now: Millis, step: Step) -> Call:
         step=step,
         batch=case.policy.batch,
         only=case.policy.only,
+        priority=case.policy.priority,
         due_at=now,
         created_at=now,
     )

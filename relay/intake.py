@@ -11,12 +11,15 @@ import structlog
 from relay import report
 from relay.body import Unparsable, parse, redact
 from relay.clock import now_ms
+from relay.deed import Plan
 from relay.errors import Rejected, Unfit
-from relay.event import Event, Json, Millis, Trust, as_name, new_id
+from relay.event import Event, Millis, Trust, as_name, new_id
 from relay.keep import Keeper
-from relay.plan import Plan, plan
-from relay.rule import Ruleset, Source
-from relay.store import Recorded, Sighting, Store
+from relay.moment import instant
+from relay.plan import plan
+from relay.reload import InForce
+from relay.rule import Source
+from relay.store import Recorded, Store
 from relay.template import at, plain
 from relay.verify import Flaw, verify, waste
 
@@ -39,13 +42,13 @@ class Intake:
     """The way in."""
 
     def __init__(
-        self, rules: Ruleset, keep: Keeper, wake: Callable[[], None], clock: Callable[[], Millis] = now_ms
+        self, in_force: InForce, keep: Keeper, wake: Callable[[], None], clock: Callable[[], Millis] = now_ms
     ) -> None:
-        self._rules, self._keep, self._wake, self._clock = rules, keep, wake, clock
+        self._in_force, self._keep, self._wake, self._clock = in_force, keep, wake, clock
 
     def source(self, name: str) -> Source | None:
         """Return a source by its name in the path."""
-        return self._rules.sources.get(name)
+        return self._in_force.rules.sources.get(name)
 
     async def take(self, name: str, headers: Mapping[str, Iterable[str]], body: bytes, token: str) -> Taken:
         """
@@ -54,8 +57,8 @@ class Intake:
         *headers* maps lower-case names to all their values; *token* is the path's last part, if any.
         Raises Rejected (401) for a sender that is not known, StoreError if it could not be kept.
         """
-        began = perf_counter()
-        source = self.source(name)
+        began, rules = perf_counter(), self._in_force.rules
+        source = rules.sources.get(name)
         if source is None:
             waste(body)
             log.warning("hook.refused", source=as_name(name), why="unknown_source", bytes=len(body))
@@ -65,17 +68,15 @@ class Intake:
             log.warning("hook.refused", source=source.name, why=trust.value, bytes=len(body))
             raise _nobody()
         event = received(source, headers, body, trust, self._clock())
-        made = plan(event, self._rules, event.received_at)
+        made = plan(event, rules, event.received_at)
         recorded = await self._keep(
             Store.record,
             event,
-            made.decision,
-            made.failures,
-            made.recoveries,
-            version=self._rules.version,
+            made,
+            version=rules.version,
             dedupe_ms=source.dedupe_ms,
         )
-        if recorded.moves:
+        if recorded.moves or recorded.windows:
             self._wake()
         tell(event, made, recorded, bytes=len(body), took_ms=round((perf_counter() - began) * 1000, 1))
         report.moves(recorded.moves)
@@ -83,8 +84,9 @@ class Intake:
         return Taken(recorded.event, len(_queued(recorded)), recorded.duplicate)
 
 
-def tell(event: Event, made: Plan | Sighting, recorded: Recorded, **more: object) -> None:
-    """Say in one line what became of an event; *more* is what only its way in knows."""
+def tell(event: Event, made: Plan, recorded: Recorded, **more: object) -> None:
+    """Say in one line what became of an event, and what rules want to be said; *more* is of its way in."""
+    deed = recorded.deed
     log.info(
         "event.taken",
         event_id=recorded.event,
@@ -92,16 +94,19 @@ def tell(event: Event, made: Plan | Sighting, recorded: Recorded, **more: object
         type=event.type,
         delivery=event.delivery,
         verified=event.verified.value,
-        decision=made.decision.value,
+        decision=(recorded.decision or made.decision).value,
         flaw=event.flaw or None,
         duplicate=recorded.duplicate,
-        rules=[*(one.rule for one in made.failures), *(one.rule for one in made.recoveries)],
+        rules=list(dict.fromkeys(one.rule for one in deed.parts)),
+        did=[one.does.value for one in deed.parts],
         cases=[move.case.id for move in recorded.moves],
         became=[move.moment.kind for move in recorded.moves],
         calls=_queued(recorded),
-        dead=[failure.flaw for failure in made.failures if failure.flaw] or None,
+        dead=[failure.flaw for failure in deed.failures if failure.flaw] or None,
         **more,
     )
+    report.windows(recorded.windows)
+    report.says(deed.says, recorded.event)
 
 
 def _queued(recorded: Recorded) -> list[str]:
@@ -118,10 +123,8 @@ def received(
         data = parse(kept)
     except Unparsable as error:
         flaw = str(error)
-    named = {
-        ref.removeprefix("header:") for ref in (*source.delivery, *source.type) if ref.startswith("header:")
-    }
-    shown = (KEPT_HEADERS | named) - {source.header}
+    named = (*source.delivery, *source.type, *source.time)
+    kept_headers = {*KEPT_HEADERS, *source.asked, *_headers(named)} - {source.header}
     event = Event(
         id=new_id("ev", now),
         source=source.name,
@@ -130,27 +133,37 @@ def received(
         digest=hashlib.sha256(body).hexdigest(),
         received_at=now,
         verified=trust,
-        headers={key: ", ".join(values)[:1024] for key, values in headers.items() if key in shown},
+        headers={key: ", ".join(values)[:1024] for key, values in headers.items() if key in kept_headers},
         body=kept,
         data=data,
         flaw=flaw,
     )
-    return replace(event, type=_first(source.type, event), delivery=_first(source.delivery, event))
+    happened = (instant(found) for one in source.time if (found := _found(one, event)) is not None)
+    return replace(
+        event,
+        type=_first(source.type, event),
+        delivery=_first(source.delivery, event),
+        happened_at=next((at for at in happened if at is not None), None),
+    )
+
+
+def _headers(references: Iterable[str]) -> set[str]:
+    return {one.removeprefix("header:") for one in references if one.startswith("header:")}
 
 
 def _first(references: Iterable[str], event: Event) -> str | None:
     """Return the first of ``header:NAME`` and ``body:PATH`` that is there, as text."""
     for reference in references:
-        kind, _, place = reference.partition(":")
-        found: Json = event.headers.get(place) if kind == "header" else _at(event.data, place)
+        found = _found(reference, event)
         if found is not None and (shown := str(found).strip()):
             return as_name(shown)
     return None
 
 
-def _at(data: Json, place: str) -> str | None:
+def _found(reference: str, event: Event) -> str | None:
+    kind, _, place = reference.partition(":")
     try:
-        return plain(at(data, place), place)
+        return event.headers.get(place) if kind == "header" else plain(at(event.data, place), place)
     except Unfit:
         return None
 

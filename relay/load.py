@@ -2,31 +2,23 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from types import MappingProxyType
 from typing import Final
 
-from relay.calling import calling, check_call, constants, values_of, watch_sources
+from relay.calling import aims_at, calling, check_call, constants, values_of, watch_sources
 from relay.compile import asked, compile_provider
 from relay.condition import near
 from relay.document import UNKNOWN, Document, Layer, read
+from relay.ends import Ends, sources_of
 from relay.errors import ConfigError, Problem
-from relay.inner import pattern, template
 from relay.place import Path
-from relay.policy import compile_knobs
 from relay.preset import compile_preset, compile_source, laid, watched
-from relay.provider import Provider, Storm
-from relay.rule import Rule, Ruleset, RuleTest, Source, Watch
-from relay.schema import (
-    ActionFile,
-    RuleFile,
-    RulesFile,
-    RuleTestFile,
-    SettingsFile,
-    WatchFile,
-)
+from relay.provider import Provider
+from relay.rule import Rule, Ruleset, Source, Watch
+from relay.schema import RulesFile, SettingsFile, WatchFile
 from relay.secret import Secret
 from relay.vault import find
 
@@ -79,7 +71,8 @@ class _Loader:
         rules.fit(RulesFile)
         sources = self._sources(rules, top, added["sources"])
         providers, documents = self._providers(rules, top, added["providers"])
-        compiled = tuple(self._rules(rules, documents, providers))
+        fed = self._watched(rules, sources, added["sources"])
+        compiled = tuple(self._rules(rules, documents, providers, {**fed, **sources}))
         watches = {watch.name: watch for watch in self._watches(rules, documents, providers)}
         digest = hashlib.sha256()
         for name in sorted(self.seen):
@@ -89,11 +82,11 @@ class _Loader:
         return Ruleset(
             version=digest.hexdigest()[:12],
             path=self.path,
-            sources=MappingProxyType(sources),
+            sources=MappingProxyType(_asking(sources, compiled)),
             rules=compiled,
             providers=MappingProxyType(providers),
             watches=MappingProxyType(watches),
-            watched=MappingProxyType(self._watched(rules, sources, added["sources"])),
+            watched=MappingProxyType(_asking(fed, compiled)),
         )
 
     def _environ(self, source: str | None = None) -> Mapping[str, str] | None:
@@ -170,8 +163,9 @@ class _Loader:
         """Return the providers in use, and the documents of all whose actions a rule may name."""
         known = _built_in("providers") | added.keys()
         configured = rules.keys("provider")
-        calls = [call for kind in ("rule", "watch") for _, call in calling(rules, kind) if call]
-        called = {call.partition(".")[0] for call in calls} & known
+        aims = [call for path, _ in calling(rules, "rule") for _, call in aims_at(rules, path)]
+        calls = [*aims, *(call for _, call in calling(rules, "watch"))]
+        called = {call.partition(".")[0] for call in calls if call} & known
         documents: dict[str, Document | None] = dict.fromkeys(known)
         found = {}
         for name in configured:
@@ -235,52 +229,20 @@ class _Loader:
         rules: Document,
         documents: Mapping[str, Document | None],
         providers: Mapping[str, Provider],
+        sources: Mapping[str, Source],
     ) -> Iterator[Rule]:
-        """Check each rule, one of the wrong form as far as it goes, and yield those that are right."""
-        for path, call in calling(rules, "rule"):
-            when = rules.at((*path, "when"))
-            self._from(rules, (*path, "from"))
-            check_call(rules, path, call, documents)
-            list(template(rules, (*path, "with"), rules.at((*path, "with"))))
-            named, told = rules.at((*path, "case")), len(rules.problems)
-            holes = list(template(rules, (*path, "case"), named))
-            if isinstance(named, str) and not holes and len(rules.problems) == told:
-                what = "all that fails would be one case, and be retried as one"
-                rules.wrong((*path, "case"), what, 'what names the resource, as in "{job.id}"')
-            meets = pattern(rules, (*path, "when"), when) if isinstance(when, dict) else None
-            file = rules.fit(RuleFile, path, quiet=True)
-            name, _, action = (call or "").partition(".")
-            storm = providers[name].storm if name in providers else Storm()
-            doc = documents.get(name)
-            asked_of = doc.fit(ActionFile, ("action", action), quiet=True) if doc else None
-            knobs = compile_knobs(rules, path, asked_of, storm, file)
-            if file and meets:
-                yield Rule(
-                    name=file.name,
-                    sources=tuple(file.from_),
-                    when=meets,
-                    provider=name,
-                    action=action,
-                    with_=file.with_,
-                    case=file.case,
-                    recovered=knobs.recovered,
-                    approve=knobs.approve,
-                    policy=knobs.policy,
-                    tests=tuple(
-                        _test(rules, (*path, "test", each), one) for each, one in enumerate(file.test)
-                    ),
-                )
-
-    def _from(self, rules: Document, path: Path) -> None:
-        known, names = [*rules.keys("source"), *watch_sources(rules)], rules.at(path)
-        each = (
-            [((*path, n), name) for n, name in enumerate(names)]
-            if isinstance(names, list)
-            else [(path, names)]
-        )
-        for at, name in each:
-            if isinstance(name, str) and name not in known:
-                rules.wrong(at, f"there is no source {name!r}", near(name, known))
+        """Check each rule, and yield those that are right."""
+        known = [*rules.keys("source"), *watch_sources(rules)]
+        timed = frozenset(name for name, source in sources.items() if source.time)
+        ends = Ends(documents, providers, timed)
+        for path, _ in calling(rules, "rule"):
+            sources_of(rules, (*path, "from"), known)
+            if rule := ends.compile(rules, path):
+                secret = {sources[name].header for name in rule.sources if name in sources}
+                for name in sorted(secret & rule.headers):
+                    what = f"the header {name} proves who sent the event, and is never kept"
+                    rules.wrong(path, what, "no pattern or template can ask for it")
+                yield rule
 
     # -- watches --
 
@@ -310,9 +272,15 @@ class _Loader:
                 )
 
 
-def _test(rules: Document, path: Path, file: RuleTestFile) -> RuleTest:
-    _, line, key = rules.place(path)
-    return RuleTest(event=file.event, calls=file.calls, line=line, key=key)
+def _asking(sources: Mapping[str, Source], rules: Iterable[Rule]) -> dict[str, Source]:
+    """Let each source keep the headers that rules ask for."""
+    asked: dict[str, set[str]] = {}
+    for rule in rules:
+        for name in rule.sources:
+            asked.setdefault(name, set()).update(rule.headers)
+    return {
+        name: replace(source, asked=tuple(sorted(asked.get(name, ())))) for name, source in sources.items()
+    }
 
 
 def _built_in(kind: str) -> frozenset[str]:

@@ -23,6 +23,8 @@ def _act_retry(case: Case, call: Call | None, by: str, why: str, now: Millis, _u
     said_so = why or f"{by} wants a retry"
     if case.flaw:
         raise Rejected(409, "Not possible", f"there is nothing to send: {case.flaw}")
+    if not case.action:
+        raise Rejected(409, "Not possible", "its rule calls nobody: close it, once it is well")
     if case.state in {Stand.RETRYING, Stand.WATCHING}:
         moment = Moment(kind="joined", what=f"{said_so}: {case.why}", by=by)
         waits = call is not None and call.kind is Kind.RETRY and call.state is State.QUEUED

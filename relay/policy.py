@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from relay.call import Priority
 from relay.case import Policy
 from relay.condition import near
 from relay.document import Document
@@ -38,6 +39,10 @@ def compile_knobs(
     for key, read in (("budget", _budget), ("approve", _approve), ("only", _only)):
         if key in rule:
             made |= read(doc, (*path, key))
+    if file is not None:
+        made["priority"] = Priority[file.priority.upper()]
+        if file.delay is not None:
+            made["wait_ms"] = (file.delay, *made.get("wait_ms", Policy().wait_ms)[1:])
     if action is not None:
         made |= _from_action(action)
         if "batch" in rule:

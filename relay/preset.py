@@ -68,6 +68,7 @@ def watched(doc: Document, name: str) -> Source:
         verify="none",
         delivery=tuple(file.delivery),
         type=tuple(file.type),
+        time=tuple(file.time),
         recovered=_recovered(doc, file),
         redact=tuple(file.redact),
         max_bytes=file.max_bytes,
@@ -102,6 +103,7 @@ def compile_source(doc: Document, name: str, environ: Mapping[str, str] | None) 
         prefix="Bearer " if bearer and "prefix" not in doc.data else file.prefix,
         delivery=tuple(file.delivery),
         type=tuple(file.type),
+        time=tuple(file.time),
         recovered=_recovered(doc, file),
         redact=tuple(file.redact),
         max_bytes=file.max_bytes,
@@ -123,7 +125,7 @@ def _proof(doc: Document, file: SourceFile) -> None:
         doc.wrong(("verify",), "anyone could post events here", hint)
     if not HEADER.fullmatch(file.header):
         doc.wrong(("header",), "this is no name of a header")
-    for key, several in (("delivery", file.delivery), ("type", file.type)):
+    for key, several in (("delivery", file.delivery), ("type", file.type), ("time", file.time)):
         for number, one in enumerate(several):
             if not re.fullmatch(r"body:[^\s{}]+|header:[A-Za-z0-9_-]+", one):
                 at = (key, number) if isinstance(doc.data[key], list) else (key,)

@@ -5,7 +5,10 @@ from collections.abc import Iterable
 import structlog
 
 from relay.case import Move, Stand
+from relay.clock import rfc3339
+from relay.deed import Said
 from relay.storm import Turn
+from relay.window import Became, Change
 
 log = structlog.get_logger()
 
@@ -23,6 +26,36 @@ def turns(turns: Iterable[Turn]) -> None:
             log.warning("storm.began", provider=turn.provider, waiting=turn.waiting, why=turn.why)
         else:
             log.info("storm.ended", provider=turn.provider, waiting=turn.waiting, why=turn.why)
+
+
+def windows(changes: Iterable[Change]) -> None:
+    """Say what happened to windows of rules."""
+    for change in changes:
+        span = change.span
+        said: dict[str, object] = {
+            "rule": span.rule,
+            "key": span.key or None,
+            "kind": span.kind.value,
+            "events": span.events,
+            "event_id": span.event,
+            "until": rfc3339(span.ends_at),
+            "why": change.why or None,
+        }
+        match change.became:
+            case Became.OPENED:
+                log.debug("window.opened", **said)
+            case Became.ACTED:
+                log.info("window.acted", **said)
+            case Became.DISCARDED:
+                log.info("window.discarded", **said)
+            case Became.DROPPED:
+                log.warning("window.dropped", **said)
+
+
+def says(says: Iterable[Said], event: str) -> None:
+    """Say what rules want people to know."""
+    for said in says:
+        log.warning("rule.told", rule=said.rule, channel=said.channel, text=said.text, event_id=event)
 
 
 def _tell(move: Move) -> None:

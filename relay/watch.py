@@ -142,14 +142,7 @@ def _sightings(
     """Make of each item the event that it is, if the store finds that it is new."""
     for item in page.items:
         event = _event(item, watch, source, seen_at, now)
-        made = plan(event, rules, now)
-        yield Sighting(
-            item=item.id,
-            event=event,
-            decision=made.decision,
-            failures=made.failures,
-            recoveries=made.recoveries,
-        )
+        yield Sighting(item=item.id, event=event, plan=plan(event, rules, now))
 
 
 def _event(item: Item, watch: Watch, source: Source, seen_at: Millis, now: Millis) -> Event:
@@ -185,7 +178,7 @@ def tell(leaf: Leaf, settled: Settled, row: Row | None) -> None:
     for recorded in settled.recorded:
         if (sighting := seen.get(recorded.event)) is not None:
             event = sighting.event
-            intake.tell(event, sighting, recorded, watch=run.watch, bytes=len(event.body))
+            intake.tell(event, sighting.plan, recorded, watch=run.watch, bytes=len(event.body))
     if is_failing and not was_failing:
         log.warning("watch.failing", **mine, why=run.why, next_at=rfc3339(call.due_at))
     elif was_failing and not is_failing:

@@ -9,7 +9,7 @@ import pytest
 from relay.call import NEVER, Call, Dead, Done, Kind, Retry, State, Step, Unknown, Verdict
 from relay.errors import Unfit
 from relay.event import Event, Millis, Trust
-from relay.match import Pattern
+from relay.match import ENVELOPE, Pattern
 from relay.provider import (
     Action,
     Auth,
@@ -26,7 +26,7 @@ from relay.provider import (
     Value,
 )
 from relay.render import checked, request
-from relay.rule import Rule, Ruleset, Source
+from relay.rule import Aim, Rule, Ruleset, Source
 from relay.secret import Secret
 from relay.trial import PageTrial, Trial
 
@@ -74,9 +74,14 @@ def call(**more: Any) -> Call:
     return Call(**given | more)
 
 
+def pattern(table: dict[str, Any]) -> Pattern:
+    """Return a pattern over events, as rules.toml has it."""
+    return Pattern(table, toml=True, envelope=ENVELOPE)
+
+
 def reading(is_: str, when: dict[str, Any], **more: Any) -> Reading:
     """Return one way to read an answer, its pattern compiled."""
-    return Reading(is_=is_, when=Pattern(when), **more)
+    return Reading(is_=is_, when=pattern(when), **more)
 
 
 def check(mark: str = "", **states: dict[str, Any]) -> Check:
@@ -178,12 +183,18 @@ def rule(**more: Any) -> Rule:
     given: dict[str, Any] = {
         "name": "retry jobs",
         "sources": ("flatfile",),
-        "when": Pattern({"topic": "job:failed"}),
-        "provider": "flatfile",
-        "action": "retry",
-        "with_": {"job_id": "{context.jobId}"},
+        "when": pattern({"topic": "job:failed"}),
     }
+    if "aims" not in more:
+        aimed: dict[str, Any] = {
+            "provider": "flatfile", "action": "retry", "with_": {"job_id": "{context.jobId}"},
+        }  # fmt: skip
+        given["aims"] = (Aim(**aimed | {key: more.pop(key) for key in AIMED & more.keys()}),)
     return Rule(**given | more)
+
+
+AIMED = {"provider", "action", "with_", "case", "policy"}
+"""What a test says of a rule's one call."""
 
 
 def ruleset(*rules: Rule, providers: tuple[Provider, ...] = ()) -> Ruleset:

@@ -10,6 +10,7 @@ from test_store import LEASE, NOW, WEEK, delivery, slots
 from relay import follow
 from relay.call import NEVER, Answered, Call, Claim, Kind, Seen, State, Step
 from relay.case import HOUR_MS, Act, Case, Failure, Move, Policy, Recovery, Stand
+from relay.deed import Deed, Plan
 from relay.event import Decision
 from relay.provider import Limit
 from relay.store import Claimed, Recorded, Settled, Slot, Store
@@ -94,7 +95,7 @@ class Sea:
         self.number += 1
         wanted = failure(key or f"job {self.number}", **self.policy | policy)
         recorded = self.store(
-            Store.record, delivery(self.number, received_at=self.now), Decision.MATCHED, [wanted],
+            Store.record, delivery(self.number, received_at=self.now), Plan(Decision.MATCHED, Deed(failures=(wanted,))),
             version="v1", dedupe_ms=WEEK,
         )  # fmt: skip
         self.turns += recorded.turns
@@ -168,9 +169,10 @@ class Shore:
         """Let an event come in, a moment after the one before: within one, ids are in no order."""
         self.number, self.now = self.number + 1, self.now + 1
         return self.store(
-            Store.record, delivery(self.number, received_at=self.now), Decision.MATCHED,
-            [one for one in told if isinstance(one, Failure)],
-            [one for one in told if isinstance(one, Recovery)],
+            Store.record, delivery(self.number, received_at=self.now), Plan(Decision.MATCHED, Deed(
+                failures=tuple(one for one in told if isinstance(one, Failure)),
+                recoveries=tuple(one for one in told if isinstance(one, Recovery)),
+            )),
             version="v1", dedupe_ms=WEEK, seen_at=seen_at,
         )  # fmt: skip
 

@@ -14,10 +14,12 @@ from structlog.testing import capture_logs
 
 from relay.call import Attempt, Call, Claim, Kind
 from relay.case import Case, Failure
+from relay.deed import Deed, Plan
 from relay.engine import SQLite, reader
 from relay.event import Decision, Millis, new_id
 from relay.keep import Keeper
 from relay.provider import Answer, Request
+from relay.reload import InForce
 from relay.rule import Ruleset
 from relay.store import Claimed, Slot, Store
 from relay.work import Worker
@@ -81,7 +83,7 @@ class Bench:
 
     def worker(self, rules: Ruleset, enough: Callable[[], bool] = lambda: True) -> Stepped:
         """Return a worker; it leaves when nothing is due and there is *enough*."""
-        made = Stepped(rules, self.keep, self.send, clock=self.clock, luck=lambda: 0.5)
+        made = Stepped(InForce(rules), self.keep, self.send, clock=self.clock, luck=lambda: 0.5)
         made.clock, made.enough = self.clock, enough
         return made
 
@@ -177,7 +179,9 @@ def one_failure(**more: Any) -> Failure:
 def fail(desk: Bench, *failures: Failure) -> None:
     """Let an event tell of failures now."""
     came = event({}, id=f"ev_{desk.clock.now}", digest=str(desk.clock.now), received_at=desk.clock.now)
-    desk.do(Store.record, came, Decision.MATCHED, failures, version="v", dedupe_ms=1)
+    desk.do(
+        Store.record, came, Plan(Decision.MATCHED, Deed(failures=tuple(failures))), version="v", dedupe_ms=1
+    )
 
 
 def retries(desk: Bench) -> list[Call]:

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from relay.case import Act, Failure, Policy
 from relay.clock import now_ms, rfc3339
+from relay.deed import Deed, Plan
 from relay.engine import SQLite
 from relay.errors import StoreBusy
 from relay.event import Decision
@@ -82,7 +83,13 @@ class Api:
         told = event({}, id=f"ev_{self.events}", digest=str(self.events), received_at=now_ms())
         failures = [Failure(**given | more)]
         recorded = asyncio.run(
-            self.keep(Store.record, told, Decision.MATCHED, failures, version="v", dedupe_ms=1)
+            self.keep(
+                Store.record,
+                told,
+                Plan(Decision.MATCHED, Deed(failures=tuple(failures))),
+                version="v",
+                dedupe_ms=1,
+            )
         )
         case: str = recorded.moves[0].case.id
         return case

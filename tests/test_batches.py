@@ -15,6 +15,7 @@ from steps import Bench, bench, fail, one_failure, retries, tried
 from relay.call import Kind, State
 from relay.case import Policy, Stand
 from relay.provider import Answer, Limit, Request, Shape, Value
+from relay.reload import InForce
 from relay.rule import Ruleset
 from relay.work import Worker
 
@@ -195,7 +196,7 @@ def test_a_batch_that_is_out_at_the_stop_is_given_back_whole(desk: Bench) -> Non
         raise AssertionError
 
     async def story() -> int:
-        worker = Worker(writer(), desk.keep, send, clock=desk.clock)
+        worker = Worker(InForce(writer()), desk.keep, send, clock=desk.clock)
         running = asyncio.create_task(worker.run())
         await out.wait()
         stopped = await worker.stop(0)

@@ -16,6 +16,7 @@ from test_store import NOW, claim, delivery, only, owed, record
 
 from relay import engine as engine_module
 from relay.call import State
+from relay.deed import Plan
 from relay.engine import SQLite, migrations, reader, statements
 from relay.errors import StoreBusy, StoreError
 from relay.event import Decision
@@ -198,7 +199,7 @@ def test_a_reader_sees_what_a_running_server_committed(path: Path) -> None:
         store, reading = Door(engine), Store(reader(path))
         record(store, delivery(1), owed())
         with engine.group():
-            Store(store.link).record(delivery(2), Decision.NO_RULE, [], version="v1", dedupe_ms=1)
+            Store(store.link).record(delivery(2), Plan(Decision.NO_RULE), version="v1", dedupe_ms=1)
             assert ["ev_000001"] == [row["id"] for row in reading.events()]
         assert ["ev_000002", "ev_000001"] == [row["id"] for row in reading.events()]
         claim(store)

@@ -8,7 +8,7 @@ from typing import Any, cast
 import orjson
 import pytest
 import structlog
-from build import NOW, call, rule, ruleset, source
+from build import NOW, call, pattern, rule, ruleset, source
 from structlog.testing import capture_logs
 
 from relay.case import Case, Failure, Moment, Move, Policy, Recovery, Stand
@@ -16,7 +16,7 @@ from relay.errors import Rejected, StoreBusy
 from relay.event import LONGEST_NAME, Decision, Event, Json, Trust
 from relay.intake import Intake, Taken, received
 from relay.keep import Keeper
-from relay.match import Pattern
+from relay.reload import InForce
 from relay.rule import Source
 from relay.secret import Secret
 from relay.store import Recorded, Store
@@ -29,7 +29,7 @@ SOURCE = Source(
     prefix="Bearer ",
     delivery=("header:x-delivery-id", "body:src.id", "body:id"),
     type=("body:topic",),
-    recovered=Pattern({"topic": "job:completed"}),
+    recovered=pattern({"topic": "job:completed"}),
     redact=("_accessToken",),
     dedupe_ms=60_000,
 )
@@ -78,7 +78,8 @@ class Kept:
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        plan = args[1]
+        return answer if answer.duplicate else replace(answer, decision=plan.decision, deed=plan.deed)
 
     def wake(self) -> None:
         """Note that the worker is woken."""
@@ -87,7 +88,7 @@ class Kept:
     def take(self, body: bytes, headers: Mapping[str, list[str]] = TOKEN, name: str = "flatfile") -> Taken:
         """Let one delivery in."""
         rules = replace(ruleset(rule()), sources={"flatfile": SOURCE})
-        intake = Intake(rules, cast(Keeper, self), self.wake, lambda: NOW)
+        intake = Intake(InForce(rules), cast(Keeper, self), self.wake, lambda: NOW)
         return asyncio.run(intake.take(name, headers, body, ""))
 
 
@@ -105,7 +106,7 @@ def test_an_event_is_kept_with_what_it_says() -> None:
         keep.take(orjson.dumps(body))
     keep.take(b"{")
 
-    found = [(decision, failures, recoveries) for _, decision, failures, recoveries, _ in keep.asked]
+    found = [(made.decision, made.deed.failures, made.deed.recoveries) for _, made, _ in keep.asked]
     failure = (found[0][1][0],)
     recovery = (Recovery(rule="retry jobs", provider="flatfile", key="flatfile:job_id=us_jb_1"),)
     assert [
@@ -196,6 +197,7 @@ def test_one_line_says_what_became_of_an_event() -> None:
         "flaw": None,
         "duplicate": False,
         "rules": ["retry jobs"],
+        "did": ["call"],
         "cases": ["case_1", "case_2"],
         "became": ["opened", "recovered"],
         "calls": ["call_1"],

@@ -11,6 +11,7 @@ import apsw
 import pytest
 from test_store import NOW, WEEK, delivery, owed, recording
 
+from relay.deed import Plan
 from relay.engine import Engine, Link
 from relay.errors import StoreBusy, StoreError
 from relay.event import Decision
@@ -86,7 +87,7 @@ def run(work: Awaitable[T]) -> T:
 
 def record(keep: Keeper, number: int, **changes: Any) -> Coroutine[Any, Any, Recorded]:
     event = delivery(number, **changes)
-    return keep(Store.record, event, Decision.NO_RULE, [], version="v1", dedupe_ms=WEEK)
+    return keep(Store.record, event, Plan(Decision.NO_RULE), version="v1", dedupe_ms=WEEK)
 
 
 async def together(watched: Watched, *work: Awaitable[Any]) -> list[Any]:
@@ -108,7 +109,7 @@ def kept(engine: Engine) -> set[str]:
 def broken(store: Store) -> None:
     """Do something, then fail: a job with a fault of its own."""
     store.pulse(NOW)
-    store.record(delivery(77), Decision.NO_RULE, [], version="v1", dedupe_ms=WEEK)
+    store.record(delivery(77), Plan(Decision.NO_RULE), version="v1", dedupe_ms=WEEK)
     raise ZeroDivisionError
 
 

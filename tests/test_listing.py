@@ -249,7 +249,7 @@ def test_null_is_an_empty_list() -> None:
 # -- where it goes on --
 
 CURSOR = Paging(query="after", cursor="at.last")
-MORE = replace(CURSOR, more=Pattern({"body": {"more": True}}))
+MORE = replace(CURSOR, more=Pattern({"body": {"more": [True]}}))
 NUMBERS = Paging(query="page")
 
 
@@ -305,7 +305,7 @@ def test_where_a_list_goes_on(
 
 def test_a_page_of_others_is_not_the_last() -> None:
     """A page is empty when it holds nothing, not when nothing on it has failed."""
-    one = listing(paging=NUMBERS, failed=Pattern({"status": "failed"}))
+    one = listing(paging=NUMBERS, failed=Pattern({"status": ["failed"]}))
     found = page(one, {"data": [{"id": 1, "status": "well"}]})
 
     assert ((), {"@page": 2}) == (found.items, found.next)

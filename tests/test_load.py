@@ -26,7 +26,7 @@ def test_our_rules_load(tmp_path: Path) -> None:
 
     assert PROVIDERS == tuple(sorted(rules.providers))
     assert PROVIDERS == tuple(sorted(rules.sources))
-    assert PROVIDERS == tuple(sorted(rule.provider for rule in rules.rules))
+    assert PROVIDERS == tuple(sorted(aim.provider for rule in rules.rules for aim in rule.aims))
     assert tmp_path / "packages" == rules.providers["xpkg"].files
     assert {*ENVIRON.values()} == {secret.reveal() for secret in rules.secrets()}
 

@@ -37,7 +37,7 @@ def test_a_rule_that_says_nothing_goes_as_far_as_is_safe(tmp_path: Path) -> None
             storm_ms=flatfile.storm.within_ms,
             storm_rest_ms=flatfile.storm.rest_ms,
         )
-        == rule.policy
+        == rule.aims[0].policy
     )
     assert flatfile.storm.cases > 0
     assert (None, None) == (rule.recovered, rule.approve)
@@ -48,7 +48,7 @@ def test_a_check_says_when_it_is_asked(tmp_path: Path) -> None:
     check = {"wait": ["20s", "1m"], "within": "1h"}
     write(tmp_path, {"action": {"retry": {"check": check}}}, "providers/flatfile.toml")
 
-    policy = load(write(tmp_path, SMALL), ENVIRON).rules[0].policy
+    policy = load(write(tmp_path, SMALL), ENVIRON).rules[0].aims[0].policy
 
     assert (20_000, 3_600_000) == (policy.check_ms, policy.recover_ms)
 
@@ -78,7 +78,7 @@ def test_every_knob_arrives(tmp_path: Path) -> None:
             storm_ms=30_000,
             storm_rest_ms=5_000,
         )
-        == rule.policy
+        == rule.aims[0].policy
     )
     assert Storm(cases=5, within_ms=30_000, rest_ms=5_000) == rules.providers["writer"].storm
     assert rule.recovered is not None
@@ -98,7 +98,7 @@ def test_every_knob_arrives(tmp_path: Path) -> None:
 )
 def test_all_retries_may_wait_for_a_yes(tmp_path: Path, approve: Any, policy: Policy) -> None:
     """Without a condition, approve holds for all; false is as good as not said."""
-    found = knobs(tmp_path, approve=approve).policy
+    found = knobs(tmp_path, approve=approve).aims[0].policy
 
     assert (policy.approve, policy.approve_ms, policy.approve_then) == (
         found.approve,
@@ -109,8 +109,8 @@ def test_all_retries_may_wait_for_a_yes(tmp_path: Path, approve: Any, policy: Po
 
 def test_a_wait_may_stand_alone(tmp_path: Path) -> None:
     """One time is a list of one, and any part of a budget may be left out."""
-    assert (60_000,) == knobs(tmp_path, budget={"wait": "1m"}).policy.wait_ms
-    assert Policy().wait_ms == knobs(tmp_path, budget={"retries": 5}).policy.wait_ms
+    assert (60_000,) == knobs(tmp_path, budget={"wait": "1m"}).aims[0].policy.wait_ms
+    assert Policy().wait_ms == knobs(tmp_path, budget={"retries": 5}).aims[0].policy.wait_ms
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_a_watch_feeds_a_source_that_nobody_can_post_to(tmp_path: Path) -> None:
     plain["rule"] = [EVERY_KNOB["rule"][0] | {"from": "writer"}]
     again = load(write(tmp_path, plain), ENVIRON)
     assert "writer" == again.watches["failed files"].source
-    assert again.watched["writer"] is again.sources["writer"]
+    assert again.watched["writer"] == again.sources["writer"]
 
 
 def test_a_watch_needs_no_source_of_its_own(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from conftest import Door
 from test_store import NOW, claim, delivery, done
 
 from relay.call import Call, State
+from relay.deed import Plan
 from relay.engine import SQLite, migrations
 from relay.event import Decision
 from relay.store import Store
@@ -62,7 +63,7 @@ def test_a_first_relays_database_keeps_all(tmp_path: Path) -> None:
         assert [("ev_1", 7)] == [(row["id"], row["calls"]) for row in store(Store.events)]
         assert "refused" == store(Store.gates)["flatfile"].paused
         again = delivery(9, delivery="d1")
-        assert store(Store.record, again, Decision.NO_RULE, version="", dedupe_ms=1).duplicate
+        assert store(Store.record, again, Plan(Decision.NO_RULE), version="", dedupe_ms=1).duplicate
         for (id_, state, due, tries, lease, settled), call in zip(
             OLD_CALLS, store(Store.calls)[::-1], strict=True
         ):

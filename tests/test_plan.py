@@ -6,33 +6,33 @@ from itertools import product
 from typing import Any
 
 import pytest
-from build import NOW, action, check, event, provider, rule, ruleset, source
+from build import NOW, action, check, event, pattern, provider, rule, ruleset, source
 
+from relay.match import Pattern
 from relay.call import Step
 from relay.case import Failure, Policy
 from relay.event import LONGEST_NAME, Decision, Json, Trust
-from relay.match import Pattern
 from relay.plan import plan, source_of
 from relay.provider import Shape, Value
 from relay.rule import Ruleset
 
 FAILED: dict[str, Any] = {"topic": "job:failed", "context": {"jobId": "us_jb_1", "space": "us_sp_1"}}
 COMPLETED = FAILED | {"topic": "job:completed"}
-WELL = Pattern({"topic": "job:completed"})
+WELL = pattern({"topic": "job:completed"})
 
 
 def failures(rules: Ruleset, data: Json = FAILED, **more: Any) -> tuple[Failure, ...]:
     made = plan(event(data, **more), rules, NOW)
-    assert (Decision.MATCHED, ()) == (made.decision, made.recoveries)
-    return made.failures
+    assert (Decision.MATCHED, ()) == (made.decision, made.deed.recoveries)
+    return made.deed.failures
 
 
 def recovers(rules: Ruleset, data: Json = COMPLETED, **more: Any) -> list[tuple[str, str, str]]:
     """Plan an event that is no failure: rule, provider and key of what it calls well."""
     made = plan(event(data, **more), rules, NOW)
-    assert () == made.failures
-    assert (Decision.MATCHED if made.recoveries else Decision.NO_RULE) is made.decision
-    return [(one.rule, one.provider, one.key) for one in made.recoveries]
+    assert () == made.deed.failures
+    assert (Decision.MATCHED if made.deed.recoveries else Decision.NO_RULE) is made.decision
+    return [(one.rule, one.provider, one.key) for one in made.deed.recoveries]
 
 
 # -- which failures --
@@ -63,23 +63,23 @@ def test_a_rule_makes_a_failure() -> None:
 def test_no_rule(data: Json, source_: str) -> None:
     """An event that meets no rule, or comes from a source that no rule names, causes nothing."""
     made = plan(event(data, source=source_), ruleset(), NOW)
-    assert (Decision.NO_RULE, (), ()) == (made.decision, made.failures, made.recoveries)
+    assert (Decision.NO_RULE, (), ()) == (made.decision, made.deed.failures, made.deed.recoveries)
 
 
 def test_unparsable() -> None:
     """A body that could not be read safely meets no rule, even one that wants nothing to be there."""
-    nothing = Pattern({"x": {"exists": False}})
+    nothing = pattern({"x": {"exists": False}})
     rules = ruleset(rule(when=nothing, with_={"job_id": "1"}, recovered=nothing))
     assert failures(rules, None)
     made = plan(event(None, body=b"{", flaw="not JSON"), rules, NOW)
-    assert (Decision.UNPARSABLE, (), ()) == (made.decision, made.failures, made.recoveries)
+    assert (Decision.UNPARSABLE, (), ()) == (made.decision, made.deed.failures, made.deed.recoveries)
 
 
 def test_each_rule_that_is_met_makes_its_failure() -> None:
     """Several rules may meet one event, in their order."""
     rules = ruleset(
         rule(),
-        rule(name="never", when=Pattern({"topic": "x"})),
+        rule(name="never", when=pattern({"topic": "x"})),
         rule(name="space", with_={"job_id": "{context.space}"}, sources=("writer", "flatfile")),
     )
     found = [(one.rule, one.values["job_id"]) for one in failures(rules)]
@@ -178,10 +178,10 @@ def test_who_looks_first(check_first: bool, checked: bool, trust: Trust) -> None
     ("expected", "policy", "approve"),
     [
         (False, Policy(), None),
-        (True, Policy(), Pattern({"topic": "job:failed"})),
-        (False, Policy(), Pattern({"topic": "x"})),
+        (True, Policy(), pattern({"topic": "job:failed"})),
+        (False, Policy(), pattern({"topic": "x"})),
         (True, Policy(approve=True), None),
-        (True, Policy(approve=True), Pattern({"topic": "x"})),
+        (True, Policy(approve=True), pattern({"topic": "x"})),
     ],
 )
 def test_who_waits_for_a_yes(expected: bool, policy: Policy, approve: Pattern | None) -> None:
@@ -249,7 +249,7 @@ def test_a_key_is_the_same_each_time() -> None:
     events: list[Json] = [{"id": "p", "version": 3, "at": 1}, {"at": 2, "version": "3", "id": "p"}]
     keys = {
         failures(
-            ruleset(rule(when=Pattern({"id": {"exists": True}}), with_=templates), providers=(one,)),
+            ruleset(rule(when=pattern({"id": {"exists": True}}), with_=templates), providers=(one,)),
             data,
             id=f"ev_{number}",
             received_at=NOW + number,
@@ -291,8 +291,8 @@ def test_a_key_is_fit_for_a_database() -> None:
     [
         (True, WELL, None, COMPLETED),
         (True, None, WELL, COMPLETED),
-        (True, WELL, Pattern({"topic": "x"}), COMPLETED),
-        (False, Pattern({"topic": "x"}), WELL, COMPLETED),  # the rule knows better
+        (True, WELL, pattern({"topic": "x"}), COMPLETED),
+        (False, pattern({"topic": "x"}), WELL, COMPLETED),  # the rule knows better
         (False, None, None, COMPLETED),
         (False, WELL, WELL, FAILED | {"topic": "job:started"}),
         (False, WELL, WELL, {"topic": "job:completed"}),  # nobody can say what recovered
@@ -328,7 +328,7 @@ def test_a_recovery_needs_only_what_names_the_resource() -> None:
     """A file, or whatever else the retry wants besides, need not stand in the event that all is well."""
     one = action(values=VALUES | {"reason": Value(optional=True)}, shape=UPLOAD)
     templates = {"id": "{id}", "version": "{v}", "file": "{path}.zip", "reason": "{reason}"}
-    rules = ruleset(rule(with_=templates, recovered=Pattern({"ok": True})), providers=(provider(one),))
+    rules = ruleset(rule(with_=templates, recovered=pattern({"ok": True})), providers=(provider(one),))
     assert [("retry jobs", "flatfile", "flatfile:id=p,version=1")] == recovers(
         rules, {"ok": True, "id": "p", "v": "1"}
     )
@@ -336,20 +336,20 @@ def test_a_recovery_needs_only_what_names_the_resource() -> None:
 
 def test_what_a_rule_takes_for_a_failure_did_not_recover_by_it() -> None:
     """`when` comes first; by another rule too, of one resource in one event the failure counts."""
-    both = rule(recovered=Pattern({"context.jobId": {"exists": True}}))
+    both = rule(recovered=pattern({"context.jobId": {"exists": True}}))
     assert 1 == len(failures(ruleset(both)))
     assert 1 == len(
-        failures(ruleset(rule(name="well", when=Pattern({"topic": "x"}), recovered=both.when), both))
+        failures(ruleset(rule(name="well", when=pattern({"topic": "x"}), recovered=both.when), both))
     )
 
 
 def test_one_event_may_tell_of_two_resources() -> None:
     """A job that failed and a space that is well again: both are told."""
-    space = rule(name="space", when=Pattern({"x": 1}), case="{context.space}", recovered=rule().when)
+    space = rule(name="space", when=pattern({"x": 1}), case="{context.space}", recovered=rule().when)
     made = plan(event(FAILED), ruleset(rule(), space), NOW)
     assert Decision.MATCHED is made.decision
-    assert ["flatfile:job_id=us_jb_1"] == [one.key for one in made.failures]
-    assert [("space", "us_sp_1")] == [(one.rule, one.key) for one in made.recoveries]
+    assert ["flatfile:job_id=us_jb_1"] == [one.key for one in made.deed.failures]
+    assert [("space", "us_sp_1")] == [(one.rule, one.key) for one in made.deed.recoveries]
 
 
 def test_a_resource_recovers_once() -> None:

@@ -114,7 +114,12 @@ OTHER_NAMES_IN: dict[type[BaseModel], dict[str, str]] = {
     schema.ApproveFile: {"within": "approve_ms", "then": "approve_then"},
     schema.BatchFile: {"wait": "batch_ms"},
 }
-NOT_THE_SAME = {(schema.ActionFile, "on_unknown"), (schema.RuleFile, "batch"), (schema.ActionFile, "keep")}
+NOT_THE_SAME = {
+    (schema.ActionFile, "on_unknown"),
+    (schema.ActionFile, "keep"),
+    (schema.RuleFile, "batch"),
+    (schema.RuleFile, "priority"),
+}
 """Keys whose default depends on others, or that say the same in another way."""
 
 

@@ -9,6 +9,7 @@ import pytest
 from conftest import Door
 
 from relay.call import NEVER, Answered, Attempt, Call, Claim, Failed, Refused, Signal, State, Step, Throttled
+from relay.deed import Plan
 from relay.event import Decision, Event, Trust
 from relay.gate import REFUSED_REST_MS, REST_MS, TRIP
 from relay.provider import Limit
@@ -45,7 +46,7 @@ def owed(number: int = 1, **changes: Any) -> Call:
 
 def recording(store: Store, event: Event, calls: Sequence[Call], dedupe_ms: int = WEEK) -> Recorded:
     """Record an event with calls of no case: what happens to calls, whoever made them."""
-    recorded = store.record(event, Decision.MATCHED, version="v1", dedupe_ms=dedupe_ms)
+    recorded = store.record(event, Plan(Decision.MATCHED), version="v1", dedupe_ms=dedupe_ms)
     for call in () if recorded.duplicate else calls:
         store._rows("queue", call_row(call))
     return recorded
@@ -92,7 +93,7 @@ def test_an_event_and_its_calls_come_back_as_they_went_in(store: Door) -> None:
     """What is recorded is read back equal, field by field."""
     event, calls = delivery(), [owed(1), owed(2, state=State.HELD, due_at=NEVER, step=Step.LOOK)]
 
-    assert Recorded(event=event.id, duplicate=False) == record(store, event, *calls)
+    assert Recorded(event=event.id, duplicate=False, decision=Decision.MATCHED) == record(store, event, *calls)
     (row,) = store(Store.events)
     assert event == event_of(row)
     assert ("matched", "v1", 2) == (row["decision"], row["rule_version"], row["calls"])
@@ -173,7 +174,7 @@ def test_after_its_time_a_delivery_is_new_again(store: Door) -> None:
     record(store, delivery(1), dedupe_ms=1_000)
     later = {"delivery": "d1", "body": b'{"n": 1}'}
 
-    assert Recorded(event="ev_000002", duplicate=False) == record(
+    assert Recorded(event="ev_000002", duplicate=False, decision=Decision.MATCHED) == record(
         store, delivery(2, received_at=NOW + 1_000, **later)
     )
     assert Recorded(event="ev_000002", duplicate=True) == record(

@@ -9,14 +9,14 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from build import NOW, action, listing, provider, reply, rule, ruleset
+from build import NOW, action, listing, pattern, provider, reply, rule, ruleset
 from steps import Bench, bench, retries
 
 from relay.call import NEVER, Attempt, Call, Kind, State, Step
 from relay.case import Policy
 from relay.event import Millis
-from relay.match import Pattern
 from relay.provider import Answer, Fault, Limit, Listing, Paging, Request, Shape, Value
+from relay.reload import InForce
 from relay.rule import Ruleset, Source, Watch
 from relay.store import Store
 from relay.work import Worker
@@ -36,7 +36,7 @@ def rules(one: Listing = NUMBERED, *, limit: Limit | None = None, policy: Policy
     """Return rules with one watch of one list, once a minute, whose items are failed jobs."""
     of = rule(
         sources=("jobs",),
-        when=Pattern({"status": "failed"}),
+        when=pattern({"status": "failed"}),
         with_={"job_id": "{id}"},
         policy=policy or Policy(),
     )
@@ -171,7 +171,7 @@ def test_a_page_that_was_out_at_the_stop_is_asked_again(desk: Bench) -> None:
         raise AssertionError
 
     async def story() -> None:
-        worker = Worker(of, desk.keep, send, clock=desk.clock)
+        worker = Worker(InForce(of), desk.keep, send, clock=desk.clock)
         running = asyncio.create_task(worker.run())
         await out.wait()
         assert 1 == (await worker.stop(0)).given_back

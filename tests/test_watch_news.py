@@ -10,6 +10,7 @@ from steps import Bench, bench
 from test_watch import JOBS, LOG, NUMBERED, Jobs, arm, failed, rules, run_once
 
 from relay.case import Recovery, Stand
+from relay.deed import Deed, Plan
 from relay.event import Decision, Trust
 from relay.intake import received
 from relay.log import scrub
@@ -29,7 +30,7 @@ def push(desk: Bench, of: Ruleset, body: bytes) -> bool:
     """Let the provider tell by itself, and say whether that was a duplicate."""
     came = received(JOBS, {}, body, Trust.VERIFIED, desk.clock.now)
     made = plan(came, of, desk.clock.now)
-    told = desk.do(Store.record, came, made.decision, made.failures, version="v", dedupe_ms=JOBS.dedupe_ms)
+    told = desk.do(Store.record, came, made, version="v", dedupe_ms=JOBS.dedupe_ms)
     return bool(told.duplicate)
 
 
@@ -47,7 +48,9 @@ def test_a_second_failure_of_the_same_bytes_is_told(desk: Bench) -> None:
     desk.clock.now += 1_000
     well = event({"status": "well"}, id="ev_well", digest="w", received_at=desk.clock.now)
     recovery = Recovery(rule=case.rule, provider=case.provider, key=case.key)
-    desk.do(Store.record, well, Decision.MATCHED, (), [recovery], version="v", dedupe_ms=1)
+    desk.do(
+        Store.record, well, Plan(Decision.MATCHED, Deed(recoveries=(recovery,))), version="v", dedupe_ms=1
+    )
     run_once(desk, of)
     desk.work(of, for_ms=400_000)  # the second retry of a resource waits for a while
 

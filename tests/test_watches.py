@@ -11,6 +11,7 @@ from test_store import LEASE, NOW, WEEK, delivery
 
 from relay.call import Answered, Call, Claim, Kind, State, Step
 from relay.case import Act, Failure, Move, Recovery, Stand
+from relay.deed import Deed, Plan
 from relay.engine import Row
 from relay.event import Decision, Event, Trust
 from relay.provider import Limit
@@ -81,7 +82,9 @@ class Tower:
             id=f"ev_w{self.number:06}", source="writer", type=None, delivery=None, received_at=self.now,
             digest=hashlib.sha256(seen.encode()).hexdigest(), verified=Trust.VERIFIED, body=seen.encode(),
         )  # fmt: skip
-        return Sighting(item=item, event=event, decision=Decision.MATCHED, failures=(self.failed(item),))
+        return Sighting(
+            item=item, event=event, plan=Plan(Decision.MATCHED, Deed(failures=(self.failed(item),)))
+        )
 
     def failed(self, item: str, **policy: Any) -> Failure:
         """Return what the rule makes of a failed file."""
@@ -92,9 +95,10 @@ class Tower:
         """Let an event be pushed."""
         self.number, self.now = self.number + 1, self.now + 1
         return self.store(
-            Store.record, delivery(self.number, source="writer", received_at=self.now), Decision.MATCHED,
-            [one for one in told if isinstance(one, Failure)],
-            [one for one in told if isinstance(one, Recovery)], version="v1", dedupe_ms=WEEK,
+            Store.record, delivery(self.number, source="writer", received_at=self.now), Plan(Decision.MATCHED, Deed(
+                failures=tuple(one for one in told if isinstance(one, Failure)),
+                recoveries=tuple(one for one in told if isinstance(one, Recovery)),
+            )), version="v1", dedupe_ms=WEEK,
         ).moves[0]  # fmt: skip
 
     def well(self, item: str) -> None:
@@ -373,7 +377,8 @@ def test_an_event_that_cannot_be_kept_keeps_nothing_of_its_page(tower: Tower) ->
     """A page is one transaction: what fails in it leaves the run as it was, to be read again."""
     (held,) = tower.claim()
     unfit: Any = {"n": {1}}
-    broken = replace(tower.sighting("b"), failures=(replace(tower.failed("b"), values=unfit),))
+    deed = Deed(failures=(replace(tower.failed("b"), values=unfit),))
+    broken = replace(tower.sighting("b"), plan=Plan(Decision.MATCHED, deed))
     run = Run(watch=FILES.name, seen_at=NOW, sightings=(tower.sighting("a"), broken), over=True)
     ended = replace(held.call, state=State.DONE, settled_at=NOW, lease=None)
     attempt = replace(held.attempt, ended_at=NOW, outcome="done")

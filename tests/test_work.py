@@ -11,14 +11,15 @@ from build import NOW, RESET, action, check, event, provider, reply, rule, rules
 from steps import Bench, bench, fail, one_failure, retries, tried
 from structlog.testing import capture_logs
 
-from relay.app import _tell_orphans
 from relay.call import Call, Kind, State
 from relay.case import Act, Policy, Recovery, Stand
+from relay.deed import Deed, Plan
 from relay.engine import SQLite, reader
 from relay.errors import StoreBusy
 from relay.event import Decision, Millis
 from relay.keep import Keeper
 from relay.provider import Answer, Request
+from relay.reload import InForce, tell_orphans
 from relay.store import Store
 from relay.work import Worker
 
@@ -57,8 +58,14 @@ def test_what_was_claimed_is_made_though_the_disk_is_full_right_after(tmp_path: 
         return clock.now  # type: ignore[attr-defined, no-any-return]
 
     async def story() -> None:
-        await keeper(Store.record, event({}), Decision.MATCHED, [one_failure()], version="v", dedupe_ms=1)
-        worker = Worker(ruleset(rule(), providers=(provider(),)), keep, send, clock=clock)  # type: ignore[arg-type]
+        await keeper(
+            Store.record,
+            event({}),
+            Plan(Decision.MATCHED, Deed(failures=(one_failure(),))),
+            version="v",
+            dedupe_ms=1,
+        )
+        worker = Worker(InForce(ruleset(rule(), providers=(provider(),))), keep, send, clock=clock)  # type: ignore[arg-type]
         running = asyncio.create_task(worker.run())
         async with asyncio.timeout(10):
             await made.wait()
@@ -90,8 +97,14 @@ def test_a_full_disk_does_not_hold_up_the_stop(tmp_path: Path) -> None:
         raise AssertionError
 
     async def story() -> None:
-        await keeper(Store.record, event({}), Decision.MATCHED, [one_failure()], version="v", dedupe_ms=1)
-        worker = Worker(ruleset(rule(), providers=(provider(),)), keep, send)  # type: ignore[arg-type]
+        await keeper(
+            Store.record,
+            event({}),
+            Plan(Decision.MATCHED, Deed(failures=(one_failure(),))),
+            version="v",
+            dedupe_ms=1,
+        )
+        worker = Worker(InForce(ruleset(rule(), providers=(provider(),))), keep, send)  # type: ignore[arg-type]
         running = asyncio.create_task(worker.run())
         async with asyncio.timeout(5):
             await out.wait()
@@ -187,7 +200,13 @@ def test_a_case_that_ended_while_its_call_was_out_is_not_called_again(desk: Benc
 
         async def send(request: Request) -> Answer:
             well = event({}, id="ev_2", digest="2")
-            await desk.keep(Store.record, well, Decision.MATCHED, (), [recovery], version="v", dedupe_ms=1)
+            await desk.keep(
+                Store.record,
+                well,
+                Plan(Decision.MATCHED, Deed(recoveries=(recovery,))),
+                version="v",
+                dedupe_ms=1,
+            )
             return reply(503)
 
         worker = desk.worker(ruleset())
@@ -252,4 +271,4 @@ def test_calls_of_a_provider_that_is_gone_are_said_at_the_start(desk: Bench) -> 
 
 
 async def _orphans(desk: Bench) -> None:
-    _tell_orphans(await desk.keep(Store.counts), ruleset())
+    tell_orphans(await desk.keep(Store.counts), ruleset())

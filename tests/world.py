@@ -15,6 +15,7 @@ from conftest import Door
 
 from relay.call import NEVER, Call, Claim, Step, Verdict
 from relay.case import DAY_MS, Act, Failure, Move, Policy, Recovery
+from relay.deed import Deed, Plan
 from relay.engine import SQLite
 from relay.errand import asked, meant, timed, word
 from relay.event import Decision, Event, Millis
@@ -226,7 +227,7 @@ class World:
     ) -> Recorded:
         self.turn += 1
         return self.store(
-            Store.record, told, Decision.MATCHED, failures, recoveries, version="v1",
+            Store.record, told, Plan(Decision.MATCHED, Deed(failures=tuple(failures), recoveries=tuple(recoveries))), version="v1",
             dedupe_ms=1_000 * DAY_MS, seen_at=seen_at,
         )  # fmt: skip
 

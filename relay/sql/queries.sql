@@ -13,21 +13,27 @@ INSERT INTO seen (source, mark, event_id, until) VALUES (:source, :mark, :event_
 ON CONFLICT (source, mark) DO UPDATE SET event_id = excluded.event_id, until = excluded.until
 
 -- record --
-INSERT INTO event (id, source, type, delivery, digest, received_at, verified, headers, body, flaw, decision, rule_version)
-VALUES (:id, :source, :type, :delivery, :digest, :received_at, :verified, :headers, :body, :flaw, :decision, :rule_version)
+INSERT INTO event (id, source, type, delivery, digest, received_at, happened_at, verified, headers, body, flaw, decision,
+    parts, rule_version)
+VALUES (:id, :source, :type, :delivery, :digest, :received_at, :happened_at, :verified, :headers, :body, :flaw, :decision,
+    :parts, :rule_version)
+
+-- redecide --
+-- Say anew what became of an event.
+UPDATE event SET decision = :decision, parts = :parts WHERE id = :id
 
 -- queue --
 INSERT INTO call (id, kind, event_id, case_id, key, rule, provider, action, args, state, step, why, due_at, tries, doubts,
-    room, mark, batch, hours, looks, attempts, alias, seen, lease, created_at, settled_at)
+    room, mark, batch, hours, priority, looks, attempts, alias, seen, lease, created_at, settled_at)
 VALUES (:id, :kind, :event_id, :case_id, :key, :rule, :provider, :action, :args, :state, :step, :why, :due_at, 0,
-    0, :room, :mark, :batch, :hours, 0, 0, NULL, NULL, NULL, :created_at, :settled_at)
+    0, :room, :mark, :batch, :hours, :priority, 0, 0, NULL, NULL, NULL, :created_at, :settled_at)
 
 -- due --
--- A provider's due calls, oldest first.
+-- A provider's due calls of one priority, oldest first.
 SELECT id, kind, action, batch, step, tries, room,
     (SELECT cases.opened_at FROM cases WHERE cases.id = call.case_id) AS opened_at
 FROM call
-WHERE provider = :provider AND state IN ('queued', 'unknown') AND due_at <= :now
+WHERE provider = :provider AND priority = :priority AND state IN ('queued', 'unknown') AND due_at <= :now
 ORDER BY due_at, id LIMIT :limit
 {lock}
 
@@ -39,14 +45,15 @@ FROM call JOIN attempt ON attempt.call_id = call.id AND attempt.number = call.at
 WHERE call.state = 'running' AND call.provider = :provider AND call.kind = 'retry' AND call.step = 'send'
 
 -- next_due --
-SELECT MIN(due_at) AS due_at FROM call WHERE provider = :provider AND state IN ('queued', 'unknown')
+SELECT MIN(due_at) AS due_at FROM call
+WHERE provider = :provider AND priority = :priority AND state IN ('queued', 'unknown')
 
 -- claim --
 -- Lease one call until :until, if nobody else has.
 UPDATE call SET state = 'running', lease = :lease, due_at = :until, attempts = attempts + 1
 WHERE id = :id AND state IN ('queued', 'unknown')
 RETURNING id, kind, event_id, case_id, key, rule, provider, action, args, state, step, why, due_at, tries, doubts,
-    room, mark, batch, hours, looks, attempts, alias, seen, lease, created_at, settled_at
+    room, mark, batch, hours, priority, looks, attempts, alias, seen, lease, created_at, settled_at
 
 -- begin --
 -- The intent: a try that is about to happen.
@@ -128,7 +135,8 @@ GROUP BY provider, state ORDER BY provider, state
 
 -- events --
 -- Newest first; :before is the last id of the page before.
-SELECT id, source, type, delivery, digest, received_at, verified, headers, body, flaw, decision, rule_version,
+SELECT id, source, type, delivery, digest, received_at, happened_at, verified, headers, body, flaw, decision, parts,
+    rule_version,
     (SELECT COUNT(*) FROM call WHERE call.event_id = event.id) AS calls
 FROM event
 WHERE (CAST(:before AS TEXT) IS NULL OR id < :before)
@@ -136,20 +144,35 @@ WHERE (CAST(:before AS TEXT) IS NULL OR id < :before)
   AND (CAST(:decision AS TEXT) IS NULL OR decision = :decision)
 ORDER BY id DESC LIMIT :limit
 
+-- past --
+-- Oldest first, for relay replay; an id begins with its time.
+SELECT id, source, type, delivery, digest, received_at, happened_at, verified, headers, body, flaw, decision, parts,
+    rule_version
+FROM event
+WHERE id > :after AND id < :before
+  AND (CAST(:source AS TEXT) IS NULL OR source = :source)
+ORDER BY id LIMIT :limit
+
+-- past_count --
+SELECT COUNT(*) AS events FROM event
+WHERE id > :after AND id < :before
+  AND (CAST(:source AS TEXT) IS NULL OR source = :source)
+
 -- event --
-SELECT id, source, type, delivery, digest, received_at, verified, headers, body, flaw, decision, rule_version,
+SELECT id, source, type, delivery, digest, received_at, happened_at, verified, headers, body, flaw, decision, parts,
+    rule_version,
     (SELECT COUNT(*) FROM call WHERE call.event_id = event.id) AS calls
 FROM event WHERE id = :id
 
 -- call --
 SELECT id, kind, event_id, case_id, key, rule, provider, action, args, state, step, why, due_at, tries, doubts,
-    room, mark, batch, hours, looks, attempts, alias, seen, lease, created_at, settled_at
+    room, mark, batch, hours, priority, looks, attempts, alias, seen, lease, created_at, settled_at
 FROM call WHERE id = :id
 
 -- calls --
 -- Newest first; :before is the last id of the page before. Runs of watches are shown by `relay watches`.
 SELECT id, kind, event_id, case_id, key, rule, provider, action, args, state, step, why, due_at, tries, doubts,
-    room, mark, batch, hours, looks, attempts, alias, seen, lease, created_at, settled_at
+    room, mark, batch, hours, priority, looks, attempts, alias, seen, lease, created_at, settled_at
 FROM call
 WHERE kind <> 'page'
   AND (CAST(:before AS TEXT) IS NULL OR id < :before)
@@ -319,7 +342,7 @@ FROM watch ORDER BY name
 -- runs --
 -- The runs of watches that are not ended.
 SELECT id, kind, event_id, case_id, key, rule, provider, action, args, state, step, why, due_at, tries, doubts,
-    room, mark, batch, hours, looks, attempts, alias, seen, lease, created_at, settled_at
+    room, mark, batch, hours, priority, looks, attempts, alias, seen, lease, created_at, settled_at
 FROM call WHERE kind = 'page' AND settled_at IS NULL ORDER BY key, id
 
 -- old_runs --

@@ -4,15 +4,18 @@ from relay.event import Millis
 from relay.store.calls import Claimed, Settled, Slot, batch_size
 from relay.store.events import Recorded
 from relay.store.known import Shown
+from relay.store.past import Past
 from relay.store.rows import event_of as event
 from relay.store.watches import Run, Sighting, Watches
+from relay.store.windows import Closed
 
 __all__ = [
-    "Claimed", "Recorded", "Run", "Settled", "Shown", "Sighting", "Slot", "Store", "batch_size", "event",
+    "Claimed", "Closed", "Recorded", "Run", "Settled", "Shown", "Sighting", "Slot", "Store", "batch_size",
+    "event",
 ]  # fmt: skip
 
 
-class Store(Watches):
+class Store(Watches, Past):
     """The questions and acts that the rest of relay has for its database."""
 
     def pulse(self, now: Millis) -> None:

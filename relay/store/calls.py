@@ -1,24 +1,26 @@
 """What does the store know about calls?  One queue: claimed, tried, settled, swept."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import Any, Final
 
 import orjson
 
-from relay.call import NEVER, Attempt, Call, Claim, Kind, Signal, State, Step
+from relay.call import NEVER, Attempt, Call, Claim, Kind, Priority, Signal, State, Step
 from relay.case import Case, Move, Stand
 from relay.engine import Row
 from relay.event import Millis
 from relay.follow import ON_ITS_WAY
 from relay.gate import Gate, admit, learn, resume
 from relay.provider import Limit
-from relay.store.cases import Cases, Kept
+from relay.store.cases import Kept
 from relay.store.events import Recorded
 from relay.store.rows import attempt_of, call_of, call_row
+from relay.store.windows import Windows
 from relay.storm import Turn
 from relay.trial import SETTLES_MS
+from relay.window import Change, Span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,8 @@ class Claimed:
     ask_at: Millis | None
     moves: tuple[Move, ...] = ()
     turns: tuple[Turn, ...] = ()
+    over: tuple[Span, ...] = ()  #: windows of rules that have ended, and have to act now
+    windows: tuple[Change, ...] = ()  #: what happened to others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +63,7 @@ class Settled:
     recorded: tuple[Recorded, ...] = ()  #: the events that a page of a watch brought
 
 
-class Calls(Cases):
+class Calls(Windows):
     """The queue."""
 
     def claim(self, slots: Mapping[str, Slot], now: Millis, lease: str) -> Claimed:
@@ -71,7 +75,7 @@ class Calls(Cases):
         request pass the gate as one. What is overdue is acted on first: it may make calls due, or withdraw
         them.
         """
-        kept = self.be_on_time(now)
+        kept, ended = self.be_on_time(now), self.end(now)
         claims: list[Claim] = []
         ask_at = [at for at in [self.next_time()] if at is not None]
         for provider, slot in slots.items():
@@ -79,8 +83,7 @@ class Calls(Cases):
                 continue  # a call that ends will wake the worker
             # The gate first: who has it has the provider, on all nodes.
             gate: Gate | None = None
-            asked = {"provider": provider, "now": now, "limit": slot.free * slot.batch}
-            due = self._rows("due", asked)
+            due = self._due(provider, now, slot.free * slot.batch)
             clear = self._clear(provider, due, slot)
             if clear:
                 requests = _shared(clear)[: slot.free]
@@ -89,13 +92,32 @@ class Calls(Cases):
                     self._rows("keep_gate", asdict(gate))
                     ids = [row["id"] for request in requests[:admitted] for row in request]
                     claims += self._lease(sorted(ids), slot, now, lease)
-            due_at = self._rows("next_due", {"provider": provider})[0]["due_at"]
-            if due_at is not None and due_at < NEVER:
+            due_at = self._next_due(provider)
+            if due_at < NEVER:
                 patience = now + ASK_AGAIN_MS if len(clear) < len(due) else 0
                 ask_at.append(max(due_at, gate.opens_at(slot.limit) if gate else now, patience))
         return Claimed(
-            claims=tuple(claims), ask_at=min(ask_at, default=None), moves=kept.moves, turns=kept.turns
+            claims=tuple(claims),
+            ask_at=min(ask_at, default=None),
+            moves=kept.moves,
+            turns=kept.turns,
+            over=ended.spans,
+            windows=ended.changes,
         )
+
+    def _due(self, provider: str, now: Millis, limit: int) -> list[Row]:
+        """Return due calls, those of a higher priority first."""
+        due: list[Row] = []
+        for priority in Priority:
+            asked = {"provider": provider, "priority": priority.value, "now": now, "limit": limit - len(due)}
+            due += self._rows("due", asked) if len(due) < limit else []
+        return due
+
+    def _next_due(self, provider: str) -> Millis:
+        """Return when the next call of a provider is due; NEVER if none waits for a time."""
+        asked = [{"provider": provider, "priority": priority.value} for priority in Priority]
+        times = [self._rows("next_due", one)[0]["due_at"] for one in asked]
+        return min((at for at in times if at is not None), default=NEVER)
 
     def _clear(self, provider: str, due: list[Row], slot: Slot) -> list[Row]:
         """
@@ -238,10 +260,15 @@ class Calls(Cases):
         """Return what is known of each provider that was ever called."""
         return {row["provider"]: Gate(**row) for row in self._rows("gates", {})}
 
-    def resume(self) -> None:
-        """Ready the gates for a fresh start, when no worker of ours holds a call."""
+    def resume(self, providers: Collection[str] | None = None) -> None:
+        """
+        Ready the gates for a fresh start, when no worker of ours holds a call.
+
+        With *providers*, only theirs that are paused: their credentials have changed.
+        """
         for gate in self.gates().values():
-            self._rows("keep_gate", asdict(resume(gate)))
+            if providers is None or (gate.paused and gate.provider in providers):
+                self._rows("keep_gate", asdict(resume(gate)))
 
 
 ASK_AGAIN_MS: Final = 250

@@ -1,15 +1,17 @@
 """What does the store know about events?  Each is kept once, with all that it causes."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import orjson
 
-from relay.case import Failure, Move, Recovery
+from relay.case import Move
+from relay.deed import Deed, Plan
 from relay.engine import Row
 from relay.event import Decision, Event, Millis
-from relay.store.cases import Cases, Kept
+from relay.store.cases import Kept
+from relay.store.windows import Windows
 from relay.storm import Turn
+from relay.window import Change, decided, together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,19 +20,20 @@ class Recorded:
 
     event: str
     duplicate: bool
+    decision: Decision | None = None  #: with what the windows said; None of a duplicate
+    deed: Deed = field(default_factory=Deed)  #: what was done at once, by windows, too
     moves: tuple[Move, ...] = ()
     turns: tuple[Turn, ...] = ()
+    windows: tuple[Change, ...] = ()  #: what happened to them
 
 
-class Events(Cases):
+class Events(Windows):
     """What came in."""
 
     def record(
         self,
         event: Event,
-        decision: Decision,
-        failures: Sequence[Failure] = (),
-        recoveries: Sequence[Recovery] = (),
+        plan: Plan,
         *,
         version: str,
         dedupe_ms: Millis,
@@ -48,7 +51,8 @@ class Events(Cases):
             return Recorded(event=row["event_id"], duplicate=True)
         row = asdict(event) | {
             "headers": orjson.dumps(dict(event.headers)).decode(),
-            "decision": decision.value,
+            "decision": plan.decision.value,
+            "parts": orjson.dumps(plan.deed.parts).decode(),
             "rule_version": version,
         }
         del row["data"]
@@ -59,12 +63,27 @@ class Events(Cases):
                 "remember", {"source": event.source, "mark": mark, "event_id": event.id, "until": until}
             )
         now = event.received_at if now is None else now
+        seen_at = event.received_at if seen_at is None else seen_at
+        passed = self.pass_through(event.id, plan.waits, seen_at, now)
+        deed = together(plan.deed, passed.acted, passed.parts)
+        decision = decided(plan, deed)
+        if plan.waits:
+            parts = orjson.dumps(deed.parts).decode()
+            self._rows("redecide", {"id": event.id, "decision": decision.value, "parts": parts})
         kept = Kept()
-        for recovery in recoveries:
+        for recovery in deed.recoveries:
             kept += self.recover(recovery, event.id, now)
-        for failure in failures:
-            kept += self.fail(failure, event.id, event.received_at if seen_at is None else seen_at, now)
-        return Recorded(event=event.id, duplicate=False, moves=kept.moves, turns=kept.turns)
+        for failure in deed.failures:
+            kept += self.fail(failure, event.id, seen_at, now)
+        return Recorded(
+            event=event.id,
+            duplicate=False,
+            decision=decision,
+            deed=deed,
+            moves=kept.moves,
+            turns=kept.turns,
+            windows=tuple(passed.changes),
+        )
 
     def forget(self, now: Millis) -> None:
         """Drop the marks of deliveries that are too old to be duplicates."""
@@ -85,4 +104,7 @@ class Events(Cases):
             rows = self._rows("events", asked)
         else:
             rows = self._rows("event", {"id": id})
-        return [row | {"headers": orjson.loads(row["headers"])} for row in rows]
+        return [
+            row | {"headers": orjson.loads(row["headers"]), "parts": orjson.loads(row["parts"])}
+            for row in rows
+        ]

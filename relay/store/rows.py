@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from relay.call import Attempt, Call, Kind, Seen, State, Step
+from relay.call import Attempt, Call, Kind, Priority, Seen, State, Step
 from relay.case import Case, Policy, Stand, Storming
 from relay.engine import Link, Row
 from relay.event import Event, Trust
@@ -23,7 +23,18 @@ class Base:
 
 def event_of(row: Row) -> Event:
     """Make an event of its row; its data is read again from the body by whoever needs it."""
-    names = ("id", "source", "type", "delivery", "digest", "received_at", "headers", "body", "flaw")
+    names = (
+        "id",
+        "source",
+        "type",
+        "delivery",
+        "digest",
+        "received_at",
+        "happened_at",
+        "headers",
+        "body",
+        "flaw",
+    )
     return Event(verified=Trust(row["verified"]), **{name: row[name] for name in names})
 
 
@@ -38,6 +49,7 @@ def call_of(row: Row) -> Call:
         state=State(row.pop("state")),
         step=Step(row.pop("step")),
         only=row.pop("hours"),
+        priority=Priority(row.pop("priority")),
         seen=None if (seen := row.pop("seen")) is None else Seen(seen),
         **row,
     )
@@ -63,7 +75,7 @@ def case_of(row: Row) -> Case:
     policy = orjson.loads(row.pop("policy"))
     return Case(
         values=orjson.loads(row.pop("args")),
-        policy=Policy(**policy | {"wait_ms": tuple(policy["wait_ms"])}),
+        policy=Policy(**policy | {"wait_ms": tuple(policy["wait_ms"])} | _priority(policy)),
         state=Stand(row.pop("state")),
         event=row.pop("event_id"),
         call=row.pop("call_id"),
@@ -72,6 +84,10 @@ def case_of(row: Row) -> Case:
         storming=Storming(row.pop("storming")),
         **row,
     )
+
+
+def _priority(policy: Mapping[str, Any]) -> dict[str, Priority]:
+    return {"priority": Priority(policy["priority"])} if "priority" in policy else {}
 
 
 def case_row(case: Case) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from relay.call import Attempt, Call, Claim, Kind, Signal, Step
-from relay.case import Case, Failure, Recovery, Stand
+from relay.case import Case, Stand
+from relay.deed import Plan
 from relay.engine import Row
-from relay.event import Decision, Event, Millis, new_id
+from relay.event import Event, Millis, new_id
 from relay.rule import Watch
 from relay.store.calls import Calls, Settled
 from relay.store.events import Events, Recorded
@@ -30,9 +31,7 @@ class Sighting:
 
     item: str
     event: Event
-    decision: Decision
-    failures: tuple[Failure, ...] = ()
-    recoveries: tuple[Recovery, ...] = ()
+    plan: Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,9 +126,7 @@ class Watches(Calls, Events):
             return None
         recorded = self.record(
             sighting.event,
-            sighting.decision,
-            sighting.failures,
-            sighting.recoveries,
+            sighting.plan,
             version=run.version,
             dedupe_ms=run.dedupe_ms,
             seen_at=run.seen_at,
@@ -142,7 +139,9 @@ class Watches(Calls, Events):
 
     def _case_of(self, sighting: Sighting) -> Case | None:
         """Return the last case of the first resource that an item calls failed."""
-        named = [self._named(failure.provider, failure.key) for failure in sighting.failures[:1]]
+        deeds = (sighting.plan.deed, *(wait.deed for wait in sighting.plan.waits))
+        failed = [failure for deed in deeds for failure in deed.failures]
+        named = [self._named(failure.provider, failure.key) for failure in failed[:1]]
         return named[0] if named else None
 
     def _healed(self, sighting: Sighting, case_id: str | None, seen_at: Millis) -> bool:
