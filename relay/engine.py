@@ -18,6 +18,9 @@ from relay.errors import StoreBusy, StoreError
 Row: TypeAlias = dict[str, Any]
 """One row: column name → str, int, bytes or None."""
 
+STATEMENTS: Final = ("queries.sql", "windows.sql")
+"""In ``sql/``: every statement, by name."""
+
 _NAME: Final = re.compile(r"^-- (\w+) --$", re.MULTILINE)
 _NUMBERED: Final = re.compile(r"(\d{4})_\w+\.sql")
 
@@ -26,7 +29,7 @@ class Link(Protocol):
     """An open connection that knows relay's statements by name."""
 
     def rows(self, name: str, params: Mapping[str, Any]) -> list[Row]:
-        """Run the statement *name* of ``sql/queries.sql`` and return its rows."""
+        """Run the statement *name* and return its rows."""
         ...
 
 
@@ -58,10 +61,11 @@ class Engine(Protocol):
 
 @cache
 def statements(lock: str) -> Mapping[str, str]:
-    """Read ``sql/queries.sql``: name → statement, with the engine's *lock* put in."""
-    parts = _NAME.split((files("relay") / "sql" / "queries.sql").read_text())
+    """Read the files of `STATEMENTS`: name → statement, with the engine's *lock* put in."""
+    read = ((files("relay") / "sql" / name).read_text() for name in STATEMENTS)
     return {
         name: text.strip().replace("{lock}", lock)
+        for parts in map(_NAME.split, read)
         for name, text in zip(parts[1::2], parts[2::2], strict=True)
     }
 

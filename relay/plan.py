@@ -13,7 +13,7 @@ from relay.deed import Deed, Plan, Said, Wait, joined, once
 from relay.errors import Unfit
 from relay.event import Around, Decision, Does, Event, Json, Millis, Part, Trust, as_name
 from relay.index import Index
-from relay.match import Pattern
+from relay.match import TOO_MUCH, Pattern
 from relay.provider import Action, Provider
 from relay.render import request
 from relay.resource import around_of, get_of, key_of, told, values_of
@@ -37,7 +37,7 @@ def plan(event: Event, rules: Ruleset, now: Millis) -> Plan:
     if book is None:
         return Plan(Decision.NO_RULE)
     around = around_of(event, now)
-    met, last = _met(book, event, around)
+    met, last, unjudged = _met(book, event, around)
     # What was expected has come before anything new is waited for: a heartbeat may expect the next one.
     came = (book.awaiting[number] for number in book.awaited.met(event.data, around))
     waits = [
@@ -48,6 +48,7 @@ def plan(event: Event, rules: Ruleset, now: Millis) -> Plan:
         deed, wait = _wanted(event, rule, rules, now)
         deeds.append(deed)
         waits += wait
+    deeds += [_only(rule, Does.UNJUDGED, why=f"its arrays are {TOO_MUCH}") for rule in unjudged]
     deed = joined(deeds)
     well = _well(event, book, {rule.name for rule in met}, last, rules, around)
     failed = once(deed.failures)
@@ -136,15 +137,22 @@ def _index(conditions: Iterable[Condition | None]) -> Index:
     return Index([one for one in conditions if isinstance(one, Pattern)])
 
 
-def _met(book: _Book, event: Event, around: Around) -> tuple[list[Rule], int | None]:
-    """Return the rules that an event meets, and the place of the one that stops, if one does."""
+def _met(book: _Book, event: Event, around: Around) -> tuple[list[Rule], int | None, list[Rule]]:
+    """
+    Return the rules that an event meets, and the place of the one that stops, if one does.
+
+    The last are those of which nobody can say it: the event has too many arrays for them.
+    """
     met = []
-    for place in book.failing.met(event.data, around):
+    unjudged: set[int] = set()
+    last = None
+    for place in book.failing.met(event.data, around, unjudged):
         rule = book.rules[place]
         met.append(rule)
         if (rule.stop or rule.ignore) and not rule.shadow:
-            return met, place
-    return met, None
+            last = place
+            break
+    return met, last, [book.rules[place] for place in sorted(unjudged) if last is None or place < last]
 
 
 # -- what a rule wants --

@@ -4,13 +4,14 @@ import asyncio
 import math
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 import structlog
 
-from relay import report, watch
+from relay import over, report, watch
 from relay.call import NEVER, Attempt, Call, Claim, Dead, Kind, State, Verdict
 from relay.clock import now_ms, rfc3339
 from relay.errand import asked, gone, meant, timed, together, trial_of, word
@@ -19,8 +20,10 @@ from relay.event import Millis, new_id
 from relay.gate import Gate
 from relay.judge import after, given_back
 from relay.keep import Keeper
+from relay.listing import own
 from relay.log import scrub
 from relay.provider import Answer, Provider, Reply, Request
+from relay.reload import InForce
 from relay.rule import Ruleset
 from relay.store import Settled, Slot, Store, batch_size
 from relay.trial import PageTrial
@@ -68,24 +71,41 @@ class Tried:
     leaf: watch.Leaf | None = None  #: of a watch's run
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The rules that a claim goes by, from the claim to its end, and what they say of batches."""
+
+    rules: Ruleset
+    batches: Mapping[str, int]  #: calls that share a request at most, by provider
+    batch_ms: Mapping[str, Millis]  #: how long the first waits for company, by rule
+
+
+def terms(rules: Ruleset) -> Terms:
+    """Return what claims go by under these rules."""
+    batches: dict[str, int] = {}
+    batch_ms: dict[str, Millis] = {}
+    for rule in rules.rules:
+        for aim in rule.aims:
+            most = batch_size(aim.policy.batch)
+            batches[aim.provider] = max(most, batches.get(aim.provider, 1))
+            batch_ms[rule.name] = max(aim.policy.batch_ms, batch_ms.get(rule.name, 0))
+    return Terms(rules, batches, batch_ms)
+
+
 class Worker:
     """Claims due calls, as many of each provider at once as it allows, and makes them."""
 
     def __init__(
         self,
-        rules: Ruleset,
+        in_force: InForce,
         keep: Keeper,
         send: Send,
         *,
         clock: Callable[[], Millis] = now_ms,
         luck: Callable[[], float] = random.random,
     ) -> None:
-        self._rules, self._keep, self._send, self._clock, self._luck = rules, keep, send, clock, luck
-        self._batches: dict[str, int] = {}
-        for rule in rules.rules:
-            most = batch_size(rule.policy.batch)
-            self._batches[rule.provider] = max(most, self._batches.get(rule.provider, 1))
-        self._batch_ms = {rule.name: rule.policy.batch_ms for rule in rules.rules}
+        self._in_force, self._keep, self._send, self._clock, self._luck = in_force, keep, send, clock, luck
+        self._terms = terms(in_force.rules)
         self._woken = asyncio.Event()
         self._stopping = False
         self._busy: Counter[str] = Counter()  # requests that are out, by provider
@@ -117,7 +137,12 @@ class Worker:
                 if now - swept_at > TICK_S * 1000:
                     await self._sweep(now)
                     swept_at = now
-                claimed = await self._keep(Store.claim, self._slots(), self._clock(), new_id("ls", now))
+                if self._terms.rules is not self._in_force.rules:
+                    self._terms = terms(self._in_force.rules)
+                goes_by = self._terms
+                claimed = await self._keep(
+                    Store.claim, self._slots(goes_by), self._clock(), new_id("ls", now)
+                )
             except StoreBusy as error:
                 log.error("store.busy", why=str(error))
                 await self._rest(1.0)
@@ -126,9 +151,12 @@ class Worker:
                 return  # the keeper is broken: serve says so, and stops
             report.moves(claimed.moves)
             report.turns(claimed.turns)
+            report.windows(claimed.windows)
             for claims in together(claimed.claims, self._clock()):
-                self._start(claims)
-            if not claimed.claims:
+                self._start(claims, goes_by)
+            if claimed.over and not await over.act(claimed.over, goes_by.rules, self._keep, self._clock):
+                await self._rest(1.0)
+            elif not claimed.claims:
                 wait_s = TICK_S if claimed.ask_at is None else (claimed.ask_at - self._clock()) / 1000
                 await self._rest(min(max(wait_s, 0.001), TICK_S))
 
@@ -151,16 +179,16 @@ class Worker:
             await asyncio.wait(late)
         return Stopped(finished=self._ended - self._given_back, given_back=self._given_back)
 
-    def _slots(self) -> dict[str, Slot]:
+    def _slots(self, goes_by: Terms) -> dict[str, Slot]:
         return {
             name: Slot(
                 limit=provider.limit,
                 free=provider.limit.concurrency - self._busy[name],
                 lease_ms=int(provider.timeouts.total * 1000) + LEASE_MS,
-                batch=self._batches.get(name, 1),
+                batch=goes_by.batches.get(name, 1),
                 keeps=frozenset(action.name for action in provider.actions.values() if action.keep),
             )
-            for name, provider in self._rules.providers.items()
+            for name, provider in goes_by.rules.providers.items()
         }
 
     async def _rest(self, seconds: float) -> None:
@@ -178,10 +206,10 @@ class Worker:
         if swept:
             log.warning("calls.swept", calls=swept, why="their lease ran out; what was sent is unknown")
 
-    def _start(self, claims: Sequence[Claim]) -> None:
+    def _start(self, claims: Sequence[Claim], goes_by: Terms) -> None:
         provider = claims[0].call.provider
         self._busy[provider] += 1
-        task = asyncio.create_task(self._work(claims), name=claims[0].call.id)
+        task = asyncio.create_task(self._work(claims, goes_by), name=claims[0].call.id)
         self._tasks.add(task)
 
         def ended(task: asyncio.Task[None]) -> None:
@@ -194,24 +222,26 @@ class Worker:
 
         task.add_done_callback(ended)
 
-    async def _work(self, claims: Sequence[Claim]) -> None:
+    async def _work(self, claims: Sequence[Claim], goes_by: Terms) -> None:
         """Make one request for all these calls, and settle each by itself."""
-        provider, luck = self._rules.providers[claims[0].call.provider], self._luck()
+        provider, luck = goes_by.rules.providers[claims[0].call.provider], self._luck()
         try:
-            tried = await self._try(provider, claims, luck)
+            tried = await self._try(goes_by.rules, provider, claims, luck)
         except asyncio.CancelledError:
             self._given_back += len(claims)
             trials = [trial_of(provider, claim.call, self._clock(), luck) for claim in claims]
             tried = [Tried(given_back(trial)) for trial in trials if trial]
-        await asyncio.gather(*map(self._settle, claims, tried))
+        await asyncio.gather(*map(partial(self._settle, goes_by), claims, tried))
 
-    async def _try(self, provider: Provider, claims: Sequence[Claim], luck: float) -> Sequence[Tried]:
+    async def _try(
+        self, rules: Ruleset, provider: Provider, claims: Sequence[Claim], luck: float
+    ) -> Sequence[Tried]:
         calls = [claim.call for claim in claims]
         trial = trial_of(provider, calls[0], self._clock(), luck)
         if trial is None:
             return [Tried(gone(provider, call, self._clock(), luck)) for call in calls]
         if isinstance(trial, PageTrial):
-            return [await self._turn(trial, claims[0])]
+            return [await self._turn(rules, trial, claims[0])]
         made = asked(trial, calls)
         if isinstance(made, Verdict):
             return [Tried(made)] * len(claims)
@@ -220,28 +250,29 @@ class Worker:
         # One luck for all: calls of one batch that have to wait stay together.
         return [Tried(meant(replace(trial, call=call), answer, several=several), answer) for call in calls]
 
-    async def _turn(self, trial: PageTrial, claim: Claim) -> Tried:
+    async def _turn(self, rules: Ruleset, trial: PageTrial, claim: Claim) -> Tried:
         """Ask for one page of a watch's list."""
         call, seen_at = claim.call, claim.attempt.began_at
-        if call.key not in self._rules.watches:
-            return Tried(Verdict(Dead("the rules have no such watch any more", spent=False), None))
+        if not _asks(rules, call):
+            why = "the rules have this watch no longer, or otherwise"
+            return Tried(Verdict(Dead(why, spent=False), None))
         if watch.BEGAN not in call.values:
             row = await self._hold(Store.watch, call.key)
             trial = replace(trial, call=watch.begun(call, trial.listing, row, seen_at))
         answer: Answer | None = None
         try:
             answer = await self._send(watch.asked(trial))
-            leaf = watch.turned(replace(trial, now=self._clock()), answer, seen_at, self._rules)
+            leaf = watch.turned(replace(trial, now=self._clock()), answer, seen_at, rules)
         except Unfit as error:
-            leaf = watch.turned(trial, error, seen_at, self._rules)
+            leaf = watch.turned(trial, error, seen_at, rules)
         return Tried(leaf.verdict, answer, leaf)
 
-    async def _settle(self, claim: Claim, tried: Tried) -> None:
+    async def _settle(self, goes_by: Terms, claim: Claim, tried: Tried) -> None:
         now, leaf, answer = self._clock(), tried.leaf, tried.answer
         reply = answer if isinstance(answer, Reply) else None
         if leaf is None:
             call = after(claim.call, tried.verdict, now)
-            call = timed(call, self._batch_ms.get(call.rule, 0))
+            call = timed(call, goes_by.batch_ms.get(call.rule, 0))
         else:
             call = leaf.call
         call = replace(call, why=scrub.text(call.why))
@@ -284,6 +315,13 @@ class Worker:
                 await asyncio.sleep(1.0)
             except StoreError:
                 return None  # the keeper is broken
+
+
+def _asks(rules: Ruleset, run: Call) -> bool:
+    """Say whether the rules still have the watch of this run, and as it was when the run began."""
+    known = rules.watches.get(run.key)
+    asked = (run.provider, run.action, own(run.values))
+    return known is not None and asked == (known.provider, known.listing, dict(known.with_))
 
 
 def _tell(call: Call, attempt: Attempt) -> None:

@@ -28,7 +28,7 @@ def later(seconds: float) -> tuple[str, ...]:
     return ("-c", f"import time; {ahead}; from relay.cli import main; main()")
 
 
-BUGS = frozenset({"worker.failed", "call.failed", "http.failed", "store.broken"})
+BUGS = frozenset({"worker.failed", "call.failed", "http.failed", "store.broken", "window.failed"})
 """Lines that no story may bring about."""
 
 
