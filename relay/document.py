@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from relay.condition import near
+from relay.condition import near, nearest
 from relay.errors import Problem
 from relay.place import Path, line, places, written
 
@@ -21,6 +21,7 @@ DEEPEST: Final = 64
 """Levels that a document may nest: more is a mistake, or an attack on our recursion."""
 
 UNKNOWN: Final = "unknown key"
+DATE: Final = "a date or time can't stand here"
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -86,8 +87,22 @@ _SLIPS: Final = (
     ("Expected newline", "a quote or bracket too few, or too many?"),
     ("Unescaped", r"write \\ for \, or the text in single quotes"),
     ("Unclosed array", "a comma or ] is missing"),
+    ("Invalid initial character", "what stands in braces stands on one line, without a comma at its end"),
+    ("Unclosed inline table", "a comma or } is missing, or it goes on in the next line"),
 )
 """How tomllib's messages begin, and what was probably done."""
+
+_WORDS: Final = (
+    (r"=\s*(?:null|None|nil)\b", "TOML has no null: leave it out, or, in a pattern, { is-null = true }"),
+    (r"=\s*(?:True|False|TRUE|FALSE|yes|no|on|off)\b", "it is true or false, in small letters"),
+    (r"=\s*(?:#.*)?$", "a value is missing"),
+    (r"=\s*[+-]?0\d", "a number does not begin with 0"),
+    (r"^\s*[\w-]+\s*:", 'key = "value", with an equals sign'),
+    (r"^\s*\[\[[^\]]*\](?!\])", "it ends in ]]"),
+)
+"""What a line that is no TOML looks like, and the way out."""
+
+_TUPLE: Final = re.compile(r"[', ]+")
 
 
 def _not_toml(shown: str, text: str, message: str) -> Problem:
@@ -96,11 +111,16 @@ def _not_toml(shown: str, text: str, message: str) -> Problem:
     what, at = (match[1], match[2]) if match else (message, None)
     # What tomllib quotes may be part of a secret that somebody wrote here.
     what = re.sub(r"""(?:'.{2,}'|".{2,}")$""", "", what, flags=re.DOTALL).strip()
+    what = re.sub(r"\(((?:'[\w-]+',? ?)+)\)", lambda names: f"[{_TUPLE.sub('.', names[1]).strip('.')}]", what)
+    number = int(at) if at else text.count("\n") + 1
+    written = text.split("\n")[number - 1]
+    hints = [hint for words, hint in _WORDS if re.search(words, written)]
+    hints += [hint for start, hint in _SLIPS if message.startswith(start)]
     return Problem(
         file=shown,
-        line=int(at) if at else text.count("\n") + 1,
+        line=number,
         what=f"not TOML: {what[:1].lower()}{what[1:]}",
-        hint=next((hint for start, hint in _SLIPS if message.startswith(start)), ""),
+        hint=next(iter(hints), ""),
     )
 
 
@@ -180,7 +200,7 @@ class Document:
             case list():
                 return [self.plain(item, (*path, number)) for number, item in enumerate(value)]
             case dt.date() | dt.time():
-                self.wrong(path, "a date or time can't stand here", "put it in quotes")
+                self.wrong(path, DATE, "put it in quotes")
                 return str(value)
             case float() if not math.isfinite(value):
                 self.wrong(path, "expected a number, got nan or inf")
@@ -237,15 +257,36 @@ def _sentence(model: type[BaseModel], detail: ErrorDetails, *, shy: bool) -> tup
             field_ = next((f for key, f in owner.items() if key == name), None)
             return "missing", (field_.description or "") if field_ else ""
         case "extra_forbidden":
-            return UNKNOWN, near(str(detail["loc"][-1]), _owner(model, detail["loc"]))
+            owner, name = _owner(model, detail["loc"]), str(detail["loc"][-1])
+            hint = near(name, owner)
+            return UNKNOWN, hint if hint.startswith("did") else _further_in(owner, name) or hint
         case "value_error":
             what = str(context["error"])
         case _:
             said = dict(context)
             if "expected" in said:
-                said["expected"] = str(said["expected"]).replace("True", "true")
+                said["expected"] = str(said["expected"]).replace("True", "true").replace("'' or ", "")
             what = "expected " + _EXPECTED.get(kind, "something else").format(**said)
-    return (what if shy else f"{what}, got {_say(found)}"), ""
+    return (what if shy else f"{what}, got {_say(found)}"), "" if shy else _way_out(kind, found, context)
+
+
+def _way_out(kind: str, found: object, context: Mapping[str, Any]) -> str:
+    """Return a hint for a value that is nearly right."""
+    if kind == "literal_error" and isinstance(found, str):
+        known = re.findall(r"'([^']+)'", str(context["expected"]))
+        return f"did you mean '{close}'?" if (close := nearest(found, known)) else ""
+    if kind == "list_type" and isinstance(found, dict):
+        return "each stands below [[…]], with two brackets, or in a list"
+    return ""
+
+
+def _further_in(owner: Mapping[str, Any], name: str) -> str:
+    """Return a hint for a key that stands one table too far out."""
+    for key, field_ in owner.items():
+        inner = [one for one in (field_.annotation, *get_args(field_.annotation)) if _is_model(one)]
+        if any(name in _fields(one) for one in inner):
+            return f"did you mean '{key}.{name}'?"
+    return ""
 
 
 def _owner(model: type[BaseModel], loc: Sequence[str | int]) -> dict[str, Any]:
@@ -271,9 +312,9 @@ def _fields(model: type[BaseModel]) -> dict[str, Any]:
 def _say(value: object) -> str:
     match value:
         case dict():
-            return "a table"
+            return "a table" if value else "an empty table"
         case list():
-            return "a list"
+            return "a list" if value else "an empty list"
         case bool():
             return "true" if value else "false"
         case str() if not value:

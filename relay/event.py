@@ -76,6 +76,7 @@ class Does(StrEnum):
     SEEN = "seen"  #: what it expected came
     THROTTLED = "throttled"
     OLD = "old"  #: older than its max_age
+    UNJUDGED = "unjudged"  #: it could not be told whether the event meets it
     SHADOW = "shadow"  #: nothing: this is what it would have done
 
 

@@ -11,8 +11,8 @@ from typing import Final
 from relay.calling import aims_at, calling, check_call, constants, values_of, watch_sources
 from relay.compile import asked, compile_provider
 from relay.condition import near
-from relay.document import UNKNOWN, Document, Layer, read
-from relay.ends import Ends, sources_of
+from relay.document import DATE, UNKNOWN, Document, Layer, read
+from relay.ends import Ends, asking, sources_of
 from relay.errors import ConfigError, Problem
 from relay.place import Path
 from relay.preset import compile_preset, compile_source, laid, watched
@@ -40,11 +40,12 @@ def load(
     """
     loader = _Loader(path, environ if secrets else None, only)
     ruleset = loader.load()
-    unknown = {(one.file, one.key) for one in loader.problems if one.what == UNKNOWN}
+    # What else is wrong with an unknown key, or with a date, is no matter.
+    first: dict[tuple[str, str], str] = {}
+    for what in (DATE, UNKNOWN):
+        first |= {(one.file, one.key): what for one in loader.problems if one.what == what}
     problems = [
-        one
-        for one in dict.fromkeys(loader.problems)
-        if one.what == UNKNOWN or (one.file, one.key) not in unknown  # what else is wrong there is no matter
+        one for one in dict.fromkeys(loader.problems) if one.what == first.get((one.file, one.key), one.what)
     ]
     if ruleset is None or problems:
         order = {file: number for number, file in enumerate(dict.fromkeys(one.file for one in problems))}
@@ -241,7 +242,7 @@ class _Loader:
                 secret = {sources[name].header for name in rule.sources if name in sources}
                 for name in sorted(secret & rule.headers):
                     what = f"the header {name} proves who sent the event, and is never kept"
-                    rules.wrong(path, what, "no pattern or template can ask for it")
+                    rules.wrong(asking(rules, path, name), what, "no pattern or template can ask for it")
                 yield rule
 
     # -- watches --

@@ -74,8 +74,7 @@ def late(rule: Rule, rules: Ruleset, events: Sequence[Event], now: Millis, count
     """
     bodies: list[Json] = [event.data for event in events]
     more: dict[str, Json] = {"$count": len(bodies) if count is None else count, "$events": bodies}
-    deed = _deed(events[0], rule, rules, now, more)
-    return _shadow(deed) if rule.shadow else deed
+    return _deed(events[0], rule, rules, now, more)
 
 
 def source_of(rules: Ruleset, name: str) -> Source | None:
@@ -167,41 +166,44 @@ def _wanted(event: Event, rule: Rule, rules: Ruleset, now: Millis) -> tuple[Deed
     throttle, expect = rule.throttle, rule.expect
     if throttle is None and expect is None:
         return _deed(event, rule, rules, now), []
-    get, wait = get_of(event), None
-    try:
-        if expect is not None:
-            key = as_name(text(expect.by, get))
-            wait = Wait(rule=rule.name, window=Window.EXPECT, key=key, ms=expect.ms)
-        if throttle is not None:
-            by = as_name(text(throttle.by, get))
-            alone = throttle.kind is Window.ONCE_AFTER
-            count = {"$count": throttle.threshold if throttle.kind is Window.ACCUMULATE_WITHIN else 1}
-            wait = Wait(
-                rule=rule.name,
-                window=throttle.kind,
-                key="" if alone else by,
-                mark=(by if throttle.by else event.id) if alone else "",
-                ms=throttle.ms,
-                threshold=throttle.threshold,
-                deed=Deed() if alone else _deed(event, rule, rules, now, count),
-            )
-    except Unfit as error:
+    if throttle is None:
+        assert expect is not None
+        # What has no key is waited for by itself, and nothing can end that wait.
+        key = _named(expect.by, event) or event.id
+        return Deed(), [Wait(rule=rule.name, window=Window.EXPECT, key=key, ms=expect.ms)]
+    by = _named(throttle.by, event) if throttle.by else ""
+    if by is None:
         # Without a key it belongs to no window: it acts by itself, rather than be dropped.
         deed = _deed(event, rule, rules, now, {"$count": 1, "$events": [event.data]})
-        noted = [replace(part, why=f"no window: {error}") for part in deed.parts]
+        noted = [replace(part, why=part.why or f"no window: {throttle.by} is missing") for part in deed.parts]
         return replace(deed, parts=tuple(noted)), []
-    assert wait is not None
+    alone = throttle.kind is Window.ONCE_AFTER
+    count = {"$count": throttle.threshold if throttle.kind is Window.ACCUMULATE_WITHIN else 1}
+    wait = Wait(
+        rule=rule.name,
+        window=throttle.kind,
+        key="" if alone else by,
+        mark=(by or event.id) if alone else "",
+        ms=throttle.ms,
+        threshold=throttle.threshold,
+        deed=Deed() if alone else _deed(event, rule, rules, now, count),
+    )
     return Deed(), [wait]
 
 
 def _came(event: Event, rule: Rule) -> list[Wait]:
     """Return the end of the window of a rule that expected this event."""
     assert rule.expect is not None
+    key = _named(rule.expect.seen_by, event)
+    return [] if key is None else [Wait(rule=rule.name, window=Window.EXPECT, key=key, seen=True)]
+
+
+def _named(template: str, event: Event) -> str | None:
+    """Return the key of a window; None: the event does not say it."""
     try:
-        key = as_name(text(rule.expect.seen_by, get_of(event)))
+        return as_name(text(template, get_of(event)))
     except Unfit:
-        return []
-    return [Wait(rule=rule.name, window=Window.EXPECT, key=key, seen=True)]
+        return None
 
 
 def _too_old(event: Event, rule: Rule, now: Millis) -> str | None:

@@ -45,7 +45,7 @@ def compile_knobs(
             made["wait_ms"] = (file.delay, *made.get("wait_ms", Policy().wait_ms)[1:])
     if action is not None:
         made |= _from_action(action)
-        if "batch" in rule:
+        if "batch" in rule and "call" in rule:  # without it, it is told that nothing can be batched
             made |= _batch(doc, (*path, "batch"), action, rule["call"])
     if file is not None and file.recover_within is not None:
         made["recover_ms"] = file.recover_within

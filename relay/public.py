@@ -7,11 +7,14 @@ from relay.call import NEVER, Attempt, Call, Kind, State, Step
 from relay.case import Case, Moment, Storming
 from relay.clock import rfc3339
 from relay.condition import nearest
+from relay.deed import Wait
 from relay.engine import Row
-from relay.event import Millis
+from relay.event import Decision, Does, Millis, Part
+from relay.explain import NEAREST, Asked, Entry, Explanation
 from relay.gate import Gate
 from relay.provider import Limit, Provider
-from relay.rule import Watch
+from relay.replay import differs
+from relay.rule import Watch, Window
 from relay.schema.units import said
 
 WAITING: Final = frozenset({State.QUEUED, State.UNKNOWN})
@@ -28,10 +31,105 @@ def event_shown(row: Row) -> dict[str, Any]:
         "received_at": rfc3339(row["received_at"]),
         "verified": row["verified"],
         "decision": row["decision"],
-        "why": row["flaw"] or None,
+        "why": row["flaw"] or _event_why(row),
         "rule_version": row["rule_version"],
         "bytes": len(row["body"]),
         "calls": row["calls"],
+        "rules": row["parts"],
+    }
+
+
+QUIET: Final = frozenset({Decision.IGNORED, Decision.SUPPRESSED})
+"""Decisions that want a reason: something was met, and nothing is done."""
+
+
+def _event_why(row: Row) -> str | None:
+    """Say why nothing is done about an event that rules met."""
+    if row["decision"] not in QUIET:
+        return None
+    ignored = row["decision"] == Decision.IGNORED
+    parts = [part for part in row["parts"] if part["why"] and (not ignored or part["does"] == Does.IGNORE)]
+    return "; ".join(dict.fromkeys(part["why"] for part in parts)) or None
+
+
+def explanation_shown(told: Explanation, most: int | None = NEAREST) -> dict[str, Any]:
+    """Show what rules make of an event: those that act, and *most* of the others, the nearest first."""
+    event, shown = told.event, told.shown(most)
+    return {
+        "source": event.source,
+        "type": event.type,
+        "delivery": event.delivery,
+        "decision": told.plan.decision.value,
+        "why": event.flaw or None,
+        "rule_version": told.version,
+        "rules": [entry_shown(entry) for entry in shown],
+        "left_out": len(told.entries) - len(shown),
+        "others": told.others,
+    }
+
+
+def stored_shown(row: Row, told: Explanation, most: int | None = NEAREST) -> dict[str, Any]:
+    """Show what rules make of a stored event, and what was made of it then, if that differs."""
+    then = event_shown(row) if differs(row, told.plan) else None
+    return {"event": row["id"]} | explanation_shown(told, most) | {"then": then}
+
+
+def entry_shown(entry: Entry) -> dict[str, Any]:
+    """Show one rule's part in an event, or what keeps it from one."""
+    return {
+        "rule": entry.rule.name,
+        "acts": entry.acts,
+        "meets": entry.meets,
+        "why": str(entry.miss or ""),
+        "miss": {"path": entry.miss.path, "wanted": entry.miss.wanted, "saw": entry.miss.saw}
+        if entry.miss
+        else None,
+        "near": entry.near,
+        "fields": {"met": entry.met, "of": entry.fields} if entry.fields else None,
+        "stopped_by": entry.stopped or None,
+        "parts": [part_shown(part) for part in entry.parts],
+        "windows": [_window_shown(wait) for wait in entry.waits],
+        "then": [part_shown(part) for part in entry.then],
+        "calls": [_asked_shown(asked) for asked in entry.calls],
+        "recovers": next((part.key for part in entry.parts if part.does is Does.RECOVER), None),
+    }
+
+
+def part_shown(part: Part) -> dict[str, Any]:
+    """Show one rule's part as it is stored with an event."""
+    return {
+        "rule": part.rule,
+        "does": part.does.value,
+        "what": part.what,
+        "key": part.key,
+        "why": part.why,
+    }
+
+
+def _window_shown(wait: Wait) -> dict[str, Any]:
+    return {
+        "window": wait.window.value,
+        "key": wait.key,
+        "within": None if wait.seen else said(wait.ms),
+        "threshold": wait.threshold,
+        "seen": wait.seen,
+    }
+
+
+def _asked_shown(asked: Asked) -> dict[str, Any]:
+    """Show a call that would be made, or why it can't be sent."""
+    row: dict[str, Any] = {"call": asked.call, "case": asked.case}
+    failure = asked.failure
+    if failure is None:
+        return row | {"notes": list(asked.notes)}
+    row["with"] = dict(failure.values)
+    if failure.flaw:
+        return row | {"dead": failure.flaw}
+    return row | {
+        "first": failure.step.value,
+        "request": asked.line,
+        "body": asked.body or None,
+        "notes": list(asked.notes),
     }
 
 
@@ -233,3 +331,17 @@ def gate_state(gate: Gate, limit: Limit, now: Millis) -> tuple[str, str, Millis]
     if opens_at > now:
         return "waiting", "the rate limit", opens_at
     return "open", "", opens_at
+
+
+def window_shown(row: Row) -> dict[str, Any]:
+    """Show a rule's window that is open, or has still to act."""
+    return {
+        "rule": row["rule"],
+        "kind": row["kind"],
+        "key": row["key"],
+        "events": row["events"],
+        "threshold": row["threshold"] if row["kind"] == Window.ACCUMULATE_WITHIN else None,
+        "opened_at": rfc3339(row["opened_at"]),
+        "ends_at": rfc3339(row["ends_at"]),
+        "event": row["event_id"],
+    }

@@ -95,7 +95,8 @@ class Sea:
         self.number += 1
         wanted = failure(key or f"job {self.number}", **self.policy | policy)
         recorded = self.store(
-            Store.record, delivery(self.number, received_at=self.now), Plan(Decision.MATCHED, Deed(failures=(wanted,))),
+            Store.record, delivery(self.number, received_at=self.now),
+            Plan(Decision.MATCHED, Deed(failures=(wanted,))),
             version="v1", dedupe_ms=WEEK,
         )  # fmt: skip
         self.turns += recorded.turns

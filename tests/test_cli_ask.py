@@ -70,9 +70,10 @@ def test_events_are_listed_newest_first(filled: Filled) -> None:
     result = relay("events", **filled.environ)
 
     head, *lines = result.stdout.splitlines()
-    assert ["id", "received", "source", "decision", "calls", "type"] == head.split()
+    assert ["id", "received", "source", "decision", "calls", "type", "why"] == head.split()
     assert [*reversed(filled.events)] == [line.split()[0] for line in lines]
     assert ["unparsable", "no_rule", "matched", "matched", "matched"] == [line.split()[3] for line in lines]
+    assert [True, False] == [" not JSON: " in line for line in lines[:2]]
 
 
 def test_events_for_programs(filled: Filled) -> None:
@@ -137,6 +138,7 @@ def test_one_event(filled: Filled) -> None:
         "verified +verified",
         '{"type": "file.failed"',
         "call_.* done .*writer.retry",
+        "retry failed Writer files +call +writer.retry ",
     ):
         assert re.search(line, text), text
 

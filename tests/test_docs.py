@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from itertools import takewhile
@@ -28,7 +27,6 @@ from relay.call import State
 from relay.cli import main
 from relay.event import Decision
 from relay.load import BUILT_IN, load
-from relay.match import Pattern
 from relay.provider import Action, Provider
 from relay.render import request
 
@@ -210,26 +208,6 @@ def test_every_model_has_a_table() -> None:
 
 
 # -- examples --
-
-
-@pytest.mark.parametrize(
-    ("pattern", "meets", "misses"),
-    [[cell.strip("`") for cell in cells] for cells in rows(DOCS["rules.md"], "## The language of `when`")],
-)
-def test_patterns_meet_what_the_docs_say(pattern: str, meets: str, misses: str) -> None:
-    """Each row of the pattern language is true."""
-    compiled = Pattern(tomllib.loads(pattern))
-
-    assert (True, False) == (compiled.meets(json.loads(meets)), compiled.meets(json.loads(misses)))
-
-
-def test_every_operator_has_its_row() -> None:
-    """The table of the pattern language knows each operator."""
-    from relay.condition import OPERATORS  # noqa: PLC0415 - only this test reads the table
-
-    written = " ".join(cells[0] for cells in rows(DOCS["rules.md"], "## The language of `when`"))
-
-    assert set() == {name for name in OPERATORS if f"{{ {name} = " not in written}
 
 
 def written(folder: Path, text: str) -> Path:

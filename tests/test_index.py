@@ -6,10 +6,10 @@ import pytest
 
 from relay.event import Json
 from relay.index import Index
-from relay.many import Met, as_bits, bits, numbers, packed
+from relay.index.many import Met, as_bits, bits, numbers, packed
+from relay.index.stab import Range, Stab
 from relay.match import Around, Pattern
-from relay.pattern import ENVELOPE
-from relay.stab import Range, Stab
+from relay.match.pattern import ENVELOPE
 
 MANY = 1_000
 
@@ -85,7 +85,7 @@ def test_patterns_that_do_not_meet_are_not_asked(name: str, monkeypatch: pytest.
         asked += 1
         return accepts(self, value)
 
-    from relay.pattern import Field  # noqa: PLC0415 - what is replaced here
+    from relay.match.pattern import Field  # noqa: PLC0415 - what is replaced here
 
     accepts = Field.accepts
     monkeypatch.setattr(Field, "accepts", count)

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from plainly import ENVELOPE, NOW, events, items, patterns, plainly
 
-from relay import pattern as language
+from relay.match import pattern as language
 from relay.index import Index
 from relay.match import Around, Pattern
 

@@ -34,9 +34,9 @@ def test_our_rules_load(tmp_path: Path) -> None:
 def test_our_rules_do_as_their_tests_say(tmp_path: Path) -> None:
     """Each [[rule.test]] of the repository's rules.toml comes out, and each rule has a hit and a miss."""
     for rule in ours(tmp_path).rules:
-        assert {0, 1} == {test.calls for test in rule.tests}
+        assert {0, 1} == {test.wants["calls"] for test in rule.tests}
         for test in rule.tests:
-            assert bool(test.calls) is rule.when.meets(test.event), (rule.name, test.event)
+            assert bool(test.wants["calls"]) is rule.when.meets(test.event), (rule.name, test.event)
 
 
 def test_our_rules_load_without_secrets() -> None:

@@ -8,7 +8,7 @@ import pytest
 from relay.errors import ConfigError, Problem
 from relay.event import Around, Json
 from relay.match import ENVELOPE, MOST_ALTERNATIVES, Miss, Pattern
-from relay.operator import OPERATORS
+from relay.match.operator import OPERATORS
 
 
 def toml(pattern: Any) -> Pattern:

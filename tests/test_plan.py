@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from build import NOW, action, check, event, pattern, provider, rule, ruleset, source
 
-from relay.match import Pattern
 from relay.call import Step
 from relay.case import Failure, Policy
 from relay.event import LONGEST_NAME, Decision, Json, Trust
+from relay.match import Pattern
 from relay.plan import plan, source_of
 from relay.provider import Shape, Value
 from relay.rule import Ruleset

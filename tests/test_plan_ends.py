@@ -190,7 +190,7 @@ def test_an_event_without_the_windows_key_acts_by_itself() -> None:
     """What belongs to no window is not dropped."""
     made = planned(throttled(Window.ONCE_WITHIN, "{nope}"))
     assert ((), 1) == (made.waits, len(made.deed.failures))
-    assert ["no window: nope is missing"] == [part.why for part in made.deed.parts]
+    assert ["no window: {nope} is missing"] == [part.why for part in made.deed.parts]
 
 
 def beats(**more: Any) -> Rule:
@@ -204,6 +204,13 @@ def test_what_is_expected_ends_one_window_before_the_next_begins() -> None:
     """A heartbeat may expect the next one."""
     made = planned(beats(), data={"topic": "beat", "context": {"jobId": "us_jb_1"}})
     assert [("us_jb_1", True), ("us_jb_1", False)] == [(wait.key, wait.seen) for wait in made.waits]
+
+
+def test_what_lacks_the_key_is_waited_for_by_itself() -> None:
+    """Nothing can end that wait, and the rule acts in its time, not at once."""
+    made = planned(beats(), data={"topic": "beat"})
+    assert [("ev_1", False)] == [(wait.key, wait.seen) for wait in made.waits]
+    assert () == made.deed.failures
 
 
 def test_at_the_end_of_a_window_a_rule_knows_all_of_it() -> None:
@@ -224,3 +231,12 @@ def test_a_shadow_in_a_window_does_nothing_either() -> None:
     made = planned(replace(throttled(Window.ONCE_WITHIN), shadow=True))
     (wait,) = made.waits
     assert ((), Does.SHADOW) == (wait.deed.failures, wait.deed.parts[0].does)
+
+
+def test_what_can_not_be_judged_is_said() -> None:
+    """An event of more array elements than relay looks through is kept with what it may have met."""
+    asks = rule(when=pattern({"a": {"x": 1, "y": 1, "z": 1}}))
+    tangled: Json = {"a": [{"x": 1}, {"y": 1}, {"z": 1}] * 40_000}
+    made = planned(asks, rule(name="not this", when=pattern({"topic": "x"})), data=tangled)
+    assert (Decision.SUPPRESSED, [("retry jobs", Does.UNJUDGED)]) == (made.decision, does(made))
+    assert "its arrays are more than relay looks through" == made.deed.parts[0].why

@@ -13,8 +13,8 @@ from relay.cli import main
 from relay.errors import ConfigError
 from relay.load import BUILT_IN
 from relay.match import ENVELOPE, Pattern
-from relay.operator import OPERATORS
-from relay.pattern import CHOICES
+from relay.match.operator import OPERATORS
+from relay.match.pattern import CHOICES
 from relay.schema.editor import OPERANDS, Kind, for_editors
 
 ROOT: Final = Path(__file__).parent.parent

@@ -30,7 +30,8 @@ HOT = {
     "watch", "keep_watch", "runs", "old_runs", "drop_tries", "drop_call", "sighting", "still_there", "missed",
     "unsee",
     "bears", "moments", "tries_of", "attempts",
-    "take_span", "open_span", "keep_span", "end_span", "close_span", "quiet_spans", "ended_spans", "next_span",
+    "take_span", "open_span", "keep_span", "end_span", "close_span", "quiet_spans", "ended_spans",
+    "next_span",
     "wind_back", "marked", "collect", "collected", "uncollect", "redecide", "event",
 }  # fmt: skip
 """Statements that run for every event and call, or every few seconds: none may read a whole table."""

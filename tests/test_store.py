@@ -93,7 +93,8 @@ def test_an_event_and_its_calls_come_back_as_they_went_in(store: Door) -> None:
     """What is recorded is read back equal, field by field."""
     event, calls = delivery(), [owed(1), owed(2, state=State.HELD, due_at=NEVER, step=Step.LOOK)]
 
-    assert Recorded(event=event.id, duplicate=False, decision=Decision.MATCHED) == record(store, event, *calls)
+    kept = Recorded(event=event.id, duplicate=False, decision=Decision.MATCHED)
+    assert kept == record(store, event, *calls)
     (row,) = store(Store.events)
     assert event == event_of(row)
     assert ("matched", "v1", 2) == (row["decision"], row["rule_version"], row["calls"])

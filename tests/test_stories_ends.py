@@ -1,5 +1,6 @@
 """What rules do that is no plain retry, on real sockets: ignore, tell, ask a person, show only, go first."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,13 @@ when.folder = "shown"
 call = "writer.retry"
 with.file_id = "{file_id}"
 mode = "shadow"
+
+[[rule]]
+name = "many"
+from = "writer"
+when.type = "alarm"
+tell = "log"
+throttle = { accumulate_within = "1h", threshold = 3, by = "{disk}" }
 
 [[rule]]
 name = "credit"
@@ -131,3 +139,14 @@ def test_one_event_may_make_several_calls(on: Story) -> None:
     other, _ = failed_file(on)
     key = fails(on, folder="both", other_id=other)
     assert [Stand.RECOVERED] * 2 == [on.ended(one).state for one in (key, other)]
+
+
+def test_open_windows_show(on: Story) -> None:
+    """What is in one, how many it takes, and until when."""
+    assert "no windows\n" == on.shell("windows", "--db", f"sqlite:///{on.db}").stdout
+    told = on.post("writer", {"type": "alarm", "disk": "sda"})
+    (row,) = json.loads(on.shell("windows", "--db", f"sqlite:///{on.db}", "--json").stdout)["items"]
+    assert ("many", "accumulate_within", "sda") == (row["rule"], row["kind"], row["key"])
+    assert (1, 3, told.event) == (row["events"], row["threshold"], row["event"])
+    shown = on.shell("windows", "--db", f"sqlite:///{on.db}").stdout
+    assert ["many", "accumulate_within", "sda", "1", "of", "3"] == shown.splitlines()[1].split()[:6]

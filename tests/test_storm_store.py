@@ -9,6 +9,7 @@ from shore import Sea, failure
 from test_store import NOW, WEEK, delivery, slots
 
 from relay.case import Act, Stand, Storming
+from relay.deed import Deed, Plan
 from relay.event import Decision
 from relay.store import Store
 from relay.storm import PATIENCE_MS, REST_MS, TALLY, Weather
@@ -252,7 +253,7 @@ def test_two_providers_have_two_weathers(store: Door) -> None:
         sea.fail()
     other = replace(failure("package 1", storm_cases=20), provider="xpkg")
     event = delivery(99, source="xpkg", received_at=sea.now)
-    store(Store.record, event, Decision.MATCHED, [other], version="v1", dedupe_ms=WEEK)
+    store(Store.record, event, Plan(Decision.MATCHED, Deed(failures=(other,))), version="v1", dedupe_ms=WEEK)
 
     claims = store(Store.claim, slots(xpkg=8), sea.now, "a").claims
     assert Counter(flatfile=1, xpkg=1) == Counter(held.call.provider for held in claims)

@@ -11,7 +11,7 @@ from plainly import plainly
 from relay.errors import ConfigError
 from relay.event import Around
 from relay.match import ENVELOPE, Pattern
-from relay.operator import OPERATORS
+from relay.match.operator import OPERATORS
 
 NOW = 1769846400000
 """2026-01-31T08:00:00Z."""

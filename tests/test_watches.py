@@ -95,7 +95,8 @@ class Tower:
         """Let an event be pushed."""
         self.number, self.now = self.number + 1, self.now + 1
         return self.store(
-            Store.record, delivery(self.number, source="writer", received_at=self.now), Plan(Decision.MATCHED, Deed(
+            Store.record, delivery(self.number, source="writer", received_at=self.now),
+            Plan(Decision.MATCHED, Deed(
                 failures=tuple(one for one in told if isinstance(one, Failure)),
                 recoveries=tuple(one for one in told if isinstance(one, Recovery)),
             )), version="v1", dedupe_ms=WEEK,

@@ -227,8 +227,8 @@ class World:
     ) -> Recorded:
         self.turn += 1
         return self.store(
-            Store.record, told, Plan(Decision.MATCHED, Deed(failures=tuple(failures), recoveries=tuple(recoveries))), version="v1",
-            dedupe_ms=1_000 * DAY_MS, seen_at=seen_at,
+            Store.record, told, Plan(Decision.MATCHED, Deed(failures=failures, recoveries=recoveries)),
+            version="v1", dedupe_ms=1_000 * DAY_MS, seen_at=seen_at,
         )  # fmt: skip
 
     def claim(self) -> Millis | None:

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from relay import __version__
-from relay.cli import act, ask, cases, demo, look, run
+from relay.cli import act, ask, cases, demo, look, match, replay, run, schema
 from relay.condition import near
 from relay.errors import ConfigError, RelayError
 from relay.log import plain
@@ -51,8 +51,8 @@ def main() -> None:
 
 
 COMMANDS = (
-    *(run.serve, look.check, look.match, run.send, demo.demo),
-    *(ask.events, ask.calls, ask.providers, cases.cases, cases.case, cases.watches),
+    *(run.serve, look.check, match.match, replay.replay, schema.schema, run.send, demo.demo),
+    *(ask.events, ask.calls, ask.providers, ask.windows, cases.cases, cases.case, cases.watches),
     *act.COMMANDS,
 )
 for command in COMMANDS:

@@ -15,7 +15,7 @@ from relay.errors import StoreError
 from relay.event import Decision
 from relay.load import load
 from relay.log import plain
-from relay.public import call_shown, event_shown, gone_shown, next_at, provider_shown
+from relay.public import call_shown, event_shown, gone_shown, next_at, provider_shown, window_shown
 from relay.store import Store
 
 ANSWER: Final = 200
@@ -55,7 +55,7 @@ def events(
     if not shown:
         click.echo("no events" if not (source or decision or before) else "no such events")
         return
-    columns = ("id", "received", "source", "decision", "calls", "type")
+    columns = ("id", "received", "source", "decision", "calls", "type", "why")
     cells = (
         (
             row["id"],
@@ -64,10 +64,11 @@ def events(
             row["decision"],
             str(row["calls"]),
             row["type"] or "",
+            row["why"] or "",
         )
         for row in shown
     )
-    options.table(columns, cells, below=1)
+    options.table(columns, cells, below=2)
 
 
 def _one_event(store: Store, event: str, rows: list[Row], *, as_json: bool) -> None:
@@ -89,6 +90,10 @@ def _one_event(store: Store, event: str, rows: list[Row], *, as_json: bool) -> N
     )
     click.echo()
     click.echo(plain(body, "\n\t"))
+    if shown["rules"]:
+        click.echo()
+        columns = ("rule", "does", "what", "key", "why")
+        options.table(columns, ([part[name] for name in columns] for part in shown["rules"]), below=2)
     if calls:
         click.echo()
         _call_table(store, calls)
@@ -219,3 +224,34 @@ def providers(rules: Path, db: str, as_json: bool) -> None:  # noqa: FBT001 - cl
         for row in shown
     )
     options.table(columns, cells, below=2)
+
+
+@click.command()
+@options.db
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many at most."
+)
+@options.as_json
+def windows(db: str, limit: int, as_json: bool) -> None:  # noqa: FBT001 - click's way
+    """Show the windows of rules that are open: what waits, or is held back, and until when."""
+    shown = [window_shown(row) for row in _store(db).spans(now_ms(), limit=limit)]
+    if as_json:
+        options.print_json({"items": shown, "next": None})
+        return
+    if not shown:
+        click.echo("no windows")
+        return
+    columns = ("rule", "window", "key", "events", "opened", "ends", "first event")
+    cells = (
+        (
+            row["rule"],
+            row["kind"],
+            row["key"],
+            f"{row['events']} of {row['threshold']}" if row["threshold"] else str(row["events"]),
+            options.local(row["opened_at"]),
+            options.local(row["ends_at"]),
+            row["event"],
+        )
+        for row in shown
+    )
+    options.table(columns, cells, below=1)

@@ -14,8 +14,10 @@ from rich.cells import cell_len
 
 from relay.condition import near
 from relay.errors import ConfigError, Problem
+from relay.event import Millis
 from relay.log import plain
 from relay.rule import Ruleset, Source
+from relay.schema.units import duration
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -132,6 +134,18 @@ def facts(shown: Mapping[str, Any], *keys: str) -> None:
     for key in keys:
         if shown[key]:
             click.echo(plain(f"{key:13} {shown[key]}"))
+
+
+def instant(text: str, name: str, before: Millis | None = None) -> Millis:
+    """Read an instant (without a zone, the reader's own) or a time *before* one. Raises BadParameter."""
+    try:
+        if before is not None and text[:1].isdigit() and not {"-", ":"} & set(text):
+            return before - duration(text)
+        return round(datetime.fromisoformat(text).astimezone().timestamp() * 1000)
+    except (ValueError, OverflowError):
+        ago = "a time such as 90m, 12h or 7d, or " if before is not None else ""
+        what = f"expected {ago}an instant such as 2026-11-23T08:00, got '{plain(text)}'"
+        raise click.BadParameter(what, param_hint=name) from None
 
 
 def local(instant: str | None) -> str:

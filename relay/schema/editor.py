@@ -123,6 +123,7 @@ def _language(*, events: bool) -> dict[str, Schema]:
             "$type": {**field, "description": "its type, as the source finds it"},
             "$verified": {**field, "description": "how far its sender is known"},
             "$id": {**field, "description": "its id"},
+            "$received_at": {**field, "description": "when it came, in milliseconds since 1970"},
             "$headers": {**field, "description": "its headers, by their names in small letters"},
         }
     # What stands alone in a field is a pattern over what is in it, unless a key of it is an operator.

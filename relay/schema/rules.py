@@ -82,7 +82,7 @@ class WantedCallFile(Strict):
     case: str = Field("", description="the key of its case")
     request: str = Field("", description='method and path, or method and URL: "POST /v1/files/retry"')
     body: Any = Field(None, description="what is sent; a form's files as @name")
-    first: Literal["", "look", "send"] = Field("", description="look: the resource is looked at first")
+    first: Literal["look", "send"] | None = Field(None, description="look: the resource is looked at first")
 
 
 class WantsFile(Strict):
@@ -234,7 +234,7 @@ class RuleFile(Strict):
         description="how long an accepted retry may take before a person is asked; "
         f"else as the action's check says, else {said(_POLICY['recover_ms'])}",
     )
-    budget: BudgetFile = Field(BudgetFile(), description="how often it may be retried")
+    budget: BudgetFile | None = Field(None, description="how often it may be retried")
     approve: Annotated[bool | ApproveFile, either(bool, "true, false", ApproveFile)] = Field(
         default=False, description="true: each retry waits for a person's yes; or { when, within, then }"
     )

@@ -1,5 +1,6 @@
-"""What can an admin ask and do over HTTP?  ``/api/v1/cases``, with the admin's token."""
+"""What can an admin ask and do over HTTP?  ``/api/v1/``, with the admin's token."""
 
+import asyncio
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -18,11 +19,16 @@ from relay.body import Unparsable, parse
 from relay.case import Act, Stand
 from relay.clock import now_ms
 from relay.condition import near
+from relay.engine import Row
 from relay.errors import Rejected
-from relay.event import CONTROL, Json, Millis, as_name
+from relay.event import CONTROL, Event, Json, Millis, as_name
+from relay.explain import explain as explained
 from relay.keep import Keeper
 from relay.log import scrub
-from relay.public import case_shown, moment_shown, no_case
+from relay.plan import source_of
+from relay.public import case_shown, explanation_shown, moment_shown, no_case, stored_shown
+from relay.replay import again, tried
+from relay.rule import Ruleset
 from relay.schema.units import duration
 from relay.secret import Secret
 from relay.store import Store
@@ -45,6 +51,14 @@ PAGES: Final = frozenset({"limit", "before", "state", "provider", "rule"})
 MOST_CASES: Final = 1000
 ENOUGH: Final = 200
 """Cases among which one of nearly that name is looked for."""
+
+MOST_EVENT: Final = 2 << 20
+"""Bytes of a body with an event in it."""
+
+MOST_HEADERS: Final = 100
+
+ASKED: Final = frozenset({"source", "event", "headers"})
+"""What is said of an event that is to be explained."""
 
 Answer: TypeAlias = Callable[[Request], Awaitable[Response]]
 
@@ -137,6 +151,63 @@ async def act(request: Request) -> Response:
     return _told({"case": case_shown(shown.case, shown.call, now), "done": done})
 
 
+@admin
+async def explain(request: Request) -> Response:
+    """Say what the rules in force make of an event that is shown, rule by rule; nothing comes of it."""
+    rules = request.app.state.in_force.rules
+    made = _shown_event(await _body(request, MOST_EVENT), rules, now_ms())
+    return _told(await asyncio.to_thread(_explained, made, rules))
+
+
+@admin
+async def explain_stored(request: Request) -> Response:
+    """Say the same of an event that has come, and what was decided then, if that differs."""
+    asked = request.query_params
+    for name in asked:
+        if name != "event" or len(asked.getlist(name)) > 1:
+            raise Rejected(400, "Unknown parameter", _wrong(name, ["event"]))
+    if not asked.get("event"):
+        raise Rejected(400, "Which event?", "expected ?event=ID")
+    keep: Keeper = request.app.state.keep
+    rows = await keep(Store.events, id=asked["event"])
+    if not rows:
+        raise Rejected(404, "No such event", f"there is no event {as_name(asked['event'])}")
+    return _told(await asyncio.to_thread(_explained_row, rows[0], request.app.state.in_force.rules))
+
+
+def _explained(event: Event, rules: Ruleset) -> dict[str, Any]:
+    return explanation_shown(explained(event, rules, event.received_at))
+
+
+def _explained_row(row: Row, rules: Ruleset) -> dict[str, Any]:
+    return stored_shown(row, explained(again(row, rules), rules, row["received_at"]))
+
+
+def _shown_event(body: Json, rules: Ruleset, now: Millis) -> Event:
+    """Make an event of what is shown. Raises Rejected: 400, 404."""
+    if not isinstance(body, dict):
+        raise Rejected(400, "Not understood", "expected a JSON object")
+    for name in body:
+        if name not in ASKED:
+            raise Rejected(400, "Not understood", _wrong(name, ASKED))
+    named, headers = body.get("source"), body.get("headers", {})
+    if not isinstance(named, str) or "event" not in body:
+        raise Rejected(400, "Not understood", 'expected "source", a name, and "event", what it posts')
+    if not isinstance(headers, dict) or len(headers) > MOST_HEADERS:
+        raise Rejected(400, "Not understood", f"expected at most {MOST_HEADERS} headers, as an object")
+    texts = {name: value for name, value in headers.items() if isinstance(value, str)}
+    if len(texts) < len(headers):
+        wrong = next(name for name in headers if name not in texts)
+        raise Rejected(400, "Not understood", f"expected the header {as_name(wrong)} to be text")
+    source = source_of(rules, named)
+    if source is None:
+        hint = near(named, {**rules.sources, **rules.watched})
+        raise Rejected(
+            404, "No such source", f"there is no source {as_name(named)}" + (f" ({hint})" if hint else "")
+        )
+    return tried(rules, source, texts, orjson.dumps(body["event"]), now)
+
+
 async def _none(keep: Keeper, name: str) -> Rejected:
     """Say that there is no such case, and which one may be meant."""
     known = await keep(Store.cases, limit=ENOUGH)
@@ -148,15 +219,15 @@ def _wrong(word: str, known: Any) -> str:
     return f"{as_name(word)} is not known or stands twice" + (f" ({hint})" if hint else "")
 
 
-async def _body(request: Request) -> Json:
+async def _body(request: Request, most: int = MOST) -> Json:
     """Read the JSON of a body; none is as good as an empty one. Raises Rejected: 400, 413, 415."""
     if request.headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
         raise Rejected(415, "Content-Encoding not supported", "send the body as it is")
     body = b""
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MOST:
-            raise Rejected(413, "Body too large", f"at most {MOST} bytes")
+        if len(body) > most:
+            raise Rejected(413, "Body too large", f"at most {most} bytes")
     if not body.strip():
         return {}
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -223,6 +294,8 @@ def _told(data: Mapping[str, Any]) -> Response:
 
 # A key may have a slash in it, so the case takes all that is left of the path.
 ROUTES = [
+    Route("/api/v1/explain", explain_stored, methods=["GET"]),
+    Route("/api/v1/explain", explain, methods=["POST"]),
     Route("/api/v1/cases", cases, methods=["GET"]),
     Route("/api/v1/cases/{case:path}/{act}", act, methods=["POST"]),
     Route("/api/v1/cases/{case:path}", case, methods=["GET"]),

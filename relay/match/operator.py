@@ -28,8 +28,8 @@ from relay.condition import (
     shown,
 )
 from relay.event import Json
+from relay.match.sight import Sight, only, steps
 from relay.moment import age, later_or_earlier
-from relay.sight import Sight, only, steps
 
 T = TypeVar("T")
 

@@ -15,8 +15,8 @@ from typing import Final
 from relay.condition import Condition, Scene, Wrong, exact, listed, literal, near, shown
 from relay.errors import Problem
 from relay.event import Json, Trust
-from relay.operator import OPERATORS, RESERVED, mistaken, read
-from relay.sight import Steps, steps
+from relay.match.operator import OPERATORS, RESERVED, mistaken, read
+from relay.match.sight import Steps, steps
 
 ENVELOPE: Final = ("$source", "$type", "$verified", "$id", "$received_at", "$headers")
 """What an event brings besides its body; ``$headers.NAME`` is a header."""

@@ -24,9 +24,9 @@ from typing import Final
 from relay.condition import Scene, exact, listed, shown
 from relay.errors import ConfigError, Problem
 from relay.event import Around, Json
-from relay.pattern import ENVELOPE, MOST_ALTERNATIVES, Field, Reader, loose, slip
-from relay.sight import Sight, look
-from relay.tangle import MOST_STEPS, Tangle, TooMuch, Walk
+from relay.match.pattern import ENVELOPE, MOST_ALTERNATIVES, Field, Reader, loose, slip
+from relay.match.sight import Sight, look
+from relay.match.tangle import MOST_STEPS, Tangle, TooMuch, Walk
 
 __all__ = [
     "ENVELOPE",

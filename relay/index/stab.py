@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from math import inf
 from typing import NamedTuple
 
-from relay.many import Many, packed
+from relay.index.many import Many, packed
 
 
 class Range(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Final
 
 from relay.condition import Scene
 from relay.event import Json
-from relay.pattern import Field
+from relay.match.pattern import Field
 
 MOST_STEPS: Final = 84_000
 """For one answer, a tenth of a second's worth: 20,000 objects of which three fields are asked, say."""

@@ -13,8 +13,8 @@ from ipaddress import ip_network
 from typing import Final, TypeAlias
 
 from relay.condition import Condition, exact
-from relay.pattern import Field
-from relay.stab import Range
+from relay.index.stab import Range
+from relay.match.pattern import Field
 
 
 class Kind(Enum):

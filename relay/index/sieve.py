@@ -6,11 +6,11 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from ipaddress import ip_address
 from typing import Final, TypeAlias, cast
 
-from relay.clue import Clue, Clues, Kind
 from relay.condition import exact, is_number
 from relay.event import Json
-from relay.many import Many, bits, packed
-from relay.stab import Range, Stab
+from relay.index.clue import Clue, Clues, Kind
+from relay.index.many import Many, bits, packed
+from relay.index.stab import Range, Stab
 
 _Look: TypeAlias = Callable[[str, list[int]], int]
 """Returns what a text leads to, as bits; what is kept as a list is added to the list given."""

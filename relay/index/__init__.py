@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from relay.event import Around, Json
-from relay.many import SPARSE, Met, as_bits, bits, numbers
+from relay.index.many import SPARSE, Met, as_bits, bits, numbers
+from relay.index.wait import FEW, Node, Place, Waiting
 from relay.match import Pattern
-from relay.tangle import MOST_STEPS, TooMuch
-from relay.wait import FEW, Node, Place, Waiting
+from relay.match.tangle import MOST_STEPS, TooMuch
 
 MOST_WORK: Final = 20 * MOST_STEPS
 """Steps through arrays for one answer, some two seconds' worth; what is left after that is not judged."""

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from relay.clue import WIDE, Clue, Clues, Kind, Lead, lead
-from relay.many import Many, packed
+from relay.index.clue import WIDE, Clue, Clues, Kind, Lead, lead
+from relay.index.many import Many, packed
+from relay.index.sieve import Sieve
 from relay.match import Pattern
-from relay.pattern import Field
-from relay.sieve import Sieve
-from relay.tangle import MOST_STEPS
+from relay.match.pattern import Field
+from relay.match.tangle import MOST_STEPS
 
 FEW: Final = 8
 """So many candidates at one place are judged one by one."""
