@@ -60,11 +60,14 @@ class Ends:
     def compile(self, doc: Document, path: Path) -> Rule | None:
         """Check the rule at *path*, one of the wrong form as far as it goes; return it if it is right."""
         table = doc.at(path)
+        if isinstance(table, dict):
+            _together(doc, path, table)
         table = table if isinstance(table, dict) else {}
-        _together(doc, path, table)
         window = _window_of(table)
         for key in ("with", "case", "person", "say"):
             _template(doc, (*path, key), table.get(key), window)
+        if hole := next(iter(holes(table.get("ignore"))), ""):
+            doc.wrong((*path, "ignore"), f"a reason is no template: {{{hole}}} would stay as it is")
         meets = pattern(doc, (*path, "when"), table["when"]) if isinstance(table.get("when"), dict) else None
         file = doc.fit(RuleFile, path, quiet=True)
         aims, first = [], None
@@ -75,7 +78,7 @@ class Ends:
         if not aims:
             first = compile_knobs(doc, path, None, Storm(), file)
             aims = [Aim(case=file.case, policy=first.policy)] if file and file.person else []
-            if file and file.person and not file.case:
+            if file and file.person and not (file.case or file.ignore):
                 doc.wrong(path, "without a call, nothing names the resource", 'case = "…{id}"')
         throttle = _throttle(doc, (*path, "throttle"))
         expect = _expect(doc, (*path, "expect"))
@@ -142,18 +145,33 @@ def _headers(table: Mapping[str, Any], patterns: Iterable[Condition | None]) -> 
     return frozenset(one.partition(".")[2] for one in found if one.startswith("$headers."))
 
 
+def asking(doc: Document, path: Path, header: str) -> Path:
+    """Return the first place at or below *path* that speaks of the *header*, in a pattern or a template."""
+    found = [(path, doc.at(path))]
+    for at, value in found:
+        if isinstance(value, dict):
+            found += [((*at, key), item) for key, item in value.items()]
+        elif isinstance(value, list):
+            found += [((*at, number), item) for number, item in enumerate(value)]
+        said = ".".join(map(str, at[len(path) :])) + (f" {value}" if isinstance(value, str) else "")
+        if f"$headers.{header}" in said.lower():
+            return at
+    return path
+
+
 def _without(table: Any, key: str) -> Json:
     return {name: value for name, value in table.items() if name != key} if isinstance(table, dict) else None
 
 
 def _together(doc: Document, path: Path, table: Mapping[str, Any]) -> None:
     """Note keys that do nothing beside others."""
-    has = {key for key in table if table[key] not in ("", False)}
+    has = {key for key in table if table[key] not in ("", False, [])}
     if not has & set(ENDS):
         doc.wrong(path, "expected call, calls, person, tell or ignore: what is to be done?")
         return
+    beside = {other for key, others, _ in APART if key in has for other in others}
     for key, others in NEEDS.items():
-        if key in has and not has & set(others):
+        if key in has - beside and not has & set(others):
             doc.wrong((*path, key), f"it does nothing without {' or '.join(others)}")
     for key, others, why in APART:
         for other in others:
@@ -191,7 +209,7 @@ def _template(doc: Document, path: Path, value: Json, window: Window | None) -> 
         else:
             doc.wrong(at, f"there is no {first}", near(first, known))
     sure = isinstance(value, str) and len(doc.problems) == told and list(needed(value))
-    if path[-1] == "case" and value and not sure and len(doc.problems) == told:
+    if path[-1] == "case" and isinstance(value, str) and value and not sure and len(doc.problems) == told:
         what = "all that fails would be one case, and be retried as one"
         doc.wrong(path, what, 'what names the resource, as in "{job.id}"')
 
@@ -200,7 +218,7 @@ def _throttle(doc: Document, path: Path) -> Throttle | None:
     file = doc.fit(ThrottleFile, path, quiet=True) if doc.at(path) is not None else None
     if file is None:
         return None
-    list(template(doc, (*path, "by"), file.by))
+    _names(doc, (*path, "by"), file.by, "it is the same for all events", "leave it out, if that is meant")
     given = {kind: getattr(file, kind.value) for kind in Window if kind is not Window.EXPECT}
     kinds = [kind for kind, ms in given.items() if ms is not None]
     names = [kind.value for kind in given]
@@ -218,6 +236,16 @@ def _throttle(doc: Document, path: Path) -> Throttle | None:
     return Throttle(kind=kinds[0], ms=ms, by=file.by, threshold=file.threshold or 1)
 
 
+def _names(doc: Document, path: Path, text: str, constant: str, hint: str) -> None:
+    """Check a template for a window's key: before anything is in the window, and different for each thing."""
+    told = len(doc.problems)
+    for at, hole in template(doc, path, text):
+        if (first := hole.partition(".")[0]) in {"$count", "$events"}:
+            doc.wrong(at, f"there is no {first} yet: the key says which window an event goes into")
+    if text and len(doc.problems) == told and not list(needed(text)):
+        doc.wrong(path, constant, hint)
+
+
 def _expect(doc: Document, path: Path) -> Expect | None:
     table = doc.at(path)
     file = doc.fit(ExpectFile, path, quiet=True) if table is not None else None
@@ -226,10 +254,9 @@ def _expect(doc: Document, path: Path) -> Expect | None:
     if file is None or meets is None:
         return None
     for key, text in (("by", file.by), ("seen_by", file.seen_by)):
-        told = len(doc.problems)
-        list(template(doc, (*path, key), text))
-        if text and len(doc.problems) == told and not list(needed(text)):
-            doc.wrong((*path, key), "any such event would do, whatever it is about", 'a template: "{job.id}"')
+        _names(
+            doc, (*path, key), text, "any such event would do, whatever it is about", 'a template: "{job.id}"'
+        )
     return Expect(when=meets, ms=file.within, by=file.by, seen_by=file.seen_by or file.by)
 
 
@@ -254,8 +281,11 @@ WANTS: Final = ("calls", "case", "recovers", "ignored", "person", "told", "windo
 
 
 def wanted(doc: Document, path: Path, file: RuleTestFile | EventFile, sources: Collection[str]) -> RuleTest:
-    """Return the test at *path*; note what is wrong with it: it comes from no such source, or expects nothing."""
-    wants = file.model_dump(include=set(WANTS), exclude_unset=True, by_alias=True)
+    """Return the test at *path*; that it expects nothing, or comes from none of *sources*, is a problem."""
+    given = [key for key in WANTS if key in file.model_fields_set]
+    wants: dict[str, Json] = {key: getattr(file, key) for key in given if key != "calls"}
+    if "calls" in given:
+        wants["calls"] = doc.at((*path, "calls"))  # as it stands: what is not said is not compared
     if not wants:
         keys = [key for key in WANTS if key in type(file).model_fields]
         doc.wrong(path, f"expected one of {', '.join(keys)}: what shall come of it?")
@@ -265,7 +295,7 @@ def wanted(doc: Document, path: Path, file: RuleTestFile | EventFile, sources: C
     inner: list[Path] = [(name,) for name in wants]
     calls = wants.get("calls")
     for number, call in enumerate(calls if isinstance(calls, list) else ()):
-        inner += [("calls", number), *(("calls", number, name) for name in call)]
+        inner += [("calls", number, name) for name in call] if isinstance(call, dict) else []
     lines = {written(one): doc.place((*path, *one))[1] for one in inner}
     return RuleTest(
         event=file.event if isinstance(file, RuleTestFile) else file.body,

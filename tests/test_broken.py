@@ -1,6 +1,9 @@
 """What is wrong with the operator's files: all of it, where it stands, and no secret with it."""
 
+import os
 import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,9 +41,10 @@ def told(text: str) -> Iterator[str]:
     return (line.removeprefix("#: ") for line in text.splitlines() if line.startswith("#: "))
 
 
-@pytest.mark.parametrize(
-    "file", [*sorted(BROKEN.glob("*.toml")), *sorted(BROKEN.glob("*/rules.toml"))], ids=str
-)
+FILES = [file for file in sorted(BROKEN.rglob("*.toml")) if file.parent.name not in {"providers", "sources"}]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(BROKEN)))
 def test_a_broken_file_says_all_that_is_wrong(file: Path) -> None:
     """Every problem of every file is told at once: file, line, key, what was found, and the way out."""
     files = [file, *(sorted(file.parent.glob("*/*.toml")) if file.name == "rules.toml" else [])]
@@ -50,6 +54,32 @@ def test_a_broken_file_says_all_that_is_wrong(file: Path) -> None:
     expected = [f"{one}:{line}" for one in files for line in told(one.read_text("utf-8", errors="replace"))]
     assert sorted(expected) == sorted(found)
     assert expected
+
+
+def test_there_are_many() -> None:
+    """Whatever can be said in rules can be said wrongly: no theme is left out."""
+    themes = {file.parent.name for file in FILES} - {"broken", "beside", "lists"}
+    assert 150 <= len(FILES)
+    assert themes == {
+        *("toml", "keys", "types", "names", "ends", "windows", "patterns", "templates", "tests"),
+        *("secrets", "watches"),
+    }
+
+
+@pytest.mark.parametrize("file", FILES[:: len(FILES) // 10], ids=lambda file: str(file.relative_to(BROKEN)))
+def test_the_command_refuses_it(file: Path) -> None:
+    """`relay check` says the same, line by line, and ends with 2; nothing else is written."""
+    done = subprocess.run(
+        [sys.executable, "-m", "relay", "check", str(file)],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8", **BROKEN_ENVIRON},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    said = [str(problem) for problem in problems(file, BROKEN_ENVIRON)]
+    assert (2, "", said) == (done.returncode, done.stdout, done.stderr.splitlines())
 
 
 def test_problems_stand_in_the_order_of_the_lines() -> None:
@@ -90,6 +120,13 @@ def test_no_file_no_folder_and_no_text_are_told(tmp_path: Path) -> None:
         (1, r"write \\ for \, or the text in single quotes", r'a = "C:\path"'),
         (2, "a comma or ] is missing", "a = [1\n2]"),
         (1, "", "a b = 1"),
+        (1, "TOML has no null: leave it out, or, in a pattern, { is-null = true }", "a = null"),
+        (1, "it is true or false, in small letters", "a = True"),
+        (1, "a value is missing", "a ="),
+        (1, "a number does not begin with 0", "a = 07"),
+        (1, 'key = "value", with an equals sign', "a: b"),
+        (1, "it ends in ]]", "[[a]"),
+        (1, "what stands in braces stands on one line, without a comma at its end", "a = {\nb = 1 }"),
     ],
 )
 def test_a_slip_of_toml_has_a_hint(tmp_path: Path, line: int, hint: str, text: str) -> None:

@@ -29,7 +29,9 @@ def in_place(monkeypatch: pytest.MonkeyPatch, *rules: Rule, **more: Any) -> None
 def test_a_recovery_is_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """`calls` of a rule's test counts what fails and can be sent."""
     events: list[Json] = [FAILED_JOB, FAILED_JOB | {"topic": "job:completed"}, {"topic": "job:failed"}]
-    counted = [RuleTest(event=event, wants={"calls": calls}) for event, calls in zip(events, (1, 0, 0), strict=True)]
+    counted = [
+        RuleTest(event=event, wants={"calls": calls}) for event, calls in zip(events, (1, 0, 0), strict=True)
+    ]
     in_place(monkeypatch, rule(tests=tuple(counted)))
     assert "3 of 3 tests pass" in relay("check").stdout
 

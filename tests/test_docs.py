@@ -216,7 +216,7 @@ def written(folder: Path, text: str) -> Path:
     assert found
     for block in found:
         name = block.partition("\n")[0].removeprefix("# ")
-        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(block)
     return folder / "rules.toml"
 
@@ -228,6 +228,15 @@ def test_toml_of_the_docs_loads_and_its_tests_pass(name: str, tmp_path: Path) ->
 
     done = relay("check", "--no-secrets", str(rules), folder=tmp_path)
     assert (0, "") == (done.returncode, done.stderr)
+
+
+def test_the_tests_that_the_page_shows_pass(tmp_path: Path) -> None:
+    """Those beside a rule, and the events for all rules."""
+    written(tmp_path, DOCS["rules.md"])
+
+    done = relay("check", "--no-secrets", "proven/rules.toml", "--tests", "proven/events", folder=tmp_path)
+    assert (0, "") == (done.returncode, done.stderr)
+    assert "5 of 5 tests pass" in done.stdout
 
 
 def test_the_examples_of_the_provider_in_the_docs_hold(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from plainly import ENVELOPE, NOW, events, items, patterns, plainly
 
-from relay.match import pattern as language
 from relay.index import Index
 from relay.match import Around, Pattern
+from relay.match import pattern as language
 
 PAIRS = int(os.environ.get("RELAY_TEST_PAIRS", "2000"))
 """So many of a pattern and an event; CI takes 20,000."""

@@ -236,5 +236,5 @@ def test_a_terminal_that_goes_takes_its_relay_with_it(tmp_path: Path) -> None:
         until(admin_file(on.db).exists, "it is up")
         os.close(ours)
 
-        assert relay.index.wait(PATIENCE_S) == 0
+        assert relay.wait(PATIENCE_S) == 0
         assert not admin_file(on.db).exists()

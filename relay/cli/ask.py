@@ -233,7 +233,11 @@ def providers(rules: Path, db: str, as_json: bool) -> None:  # noqa: FBT001 - cl
 )
 @options.as_json
 def windows(db: str, limit: int, as_json: bool) -> None:  # noqa: FBT001 - click's way
-    """Show the windows of rules that are open: what waits, or is held back, and until when."""
+    """
+    Show the open windows of rules.
+
+    What waits in each, or is held back by it, and until when.
+    """
     shown = [window_shown(row) for row in _store(db).spans(now_ms(), limit=limit)]
     if as_json:
         options.print_json({"items": shown, "next": None})

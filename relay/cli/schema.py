@@ -14,7 +14,7 @@ from relay.schema.editor import Kind, for_editors
 @click.option("--source", "kind", flag_value="source", help="Of a source's file.")
 def schema(kind: str) -> None:
     """
-    Print the JSON Schema of a file, for editors that complete and check TOML.
+    Print the JSON Schema of a file, for editors.
 
     `relay schema > rules.schema.json`, and `#:schema rules.schema.json` as the first line of rules.toml.
     """
