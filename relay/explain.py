@@ -89,7 +89,7 @@ def explain(event: Event, rules: Ruleset, now: Millis) -> Explanation:
     for rule in mine:
         entry = Entry(rule=rule, parts=tuple(parts[rule.name]), waits=tuple(waits[rule.name]))
         if _met(entry):
-            then = joined(_then(event, rule, rules, now, entry.waits))
+            then = joined(eventually(event, rule, rules, now, entry.waits))
             asked = [
                 *_asked(rules, entry.parts, failures[rule.name], now),
                 *_asked(rules, then.parts, then.failures, now),
@@ -129,7 +129,9 @@ def _met(entry: Entry) -> bool:
     )
 
 
-def _then(event: Event, rule: Rule, rules: Ruleset, now: Millis, waits: Iterable[Wait]) -> Iterator[Deed]:
+def eventually(
+    event: Event, rule: Rule, rules: Ruleset, now: Millis, waits: Iterable[Wait]
+) -> Iterator[Deed]:
     """Yield what a rule does once its window lets it act."""
     for wait in waits:
         if not wait.seen:

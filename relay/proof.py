@@ -12,13 +12,13 @@ from relay.case import Failure
 from relay.deed import Deed, Plan, joined, once
 from relay.errors import Problem, Unfit
 from relay.event import Does, Event, Json, Millis
-from relay.explain import explain
-from relay.plan import late, plan, source_of
+from relay.explain import eventually, explain
+from relay.plan import plan, source_of
 from relay.provider import Request, Upload
 from relay.render import request
 from relay.replay import tried
 from relay.resource import around_of
-from relay.rule import Rule, Ruleset, RuleTest, Source, Window
+from relay.rule import Rule, Ruleset, RuleTest, Source
 
 EXPLAINED: Final = 20
 """Failed tests of all rules that are told which rules came nearest: that is as dear as there are rules."""
@@ -130,12 +130,7 @@ class _Trial:
     def _later(self, named: Mapping[str, Rule]) -> Iterator[Deed]:
         """Yield what rules do when their windows let them act, with this event alone in them."""
         for wait in self.plan.waits:
-            if wait.seen:
-                continue
-            if wait.window in {Window.ONCE_AFTER, Window.EXPECT}:
-                yield late(named[wait.rule], self.rules, [self.event], self.now)
-            else:
-                yield wait.deed
+            yield from eventually(self.event, named[wait.rule], self.rules, self.now, [wait])
 
     def failed(self, *, explained: bool) -> Failed | None:
         differences = tuple(

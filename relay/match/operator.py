@@ -151,7 +151,9 @@ _BUT: Final = ("prefix", "suffix", "equals-ignore-case", "wildcard", "regex", "c
 def _anything_but(value: object) -> Condition:
     if isinstance(value, Mapping):
         if len(value) != 1 or next(iter(value)) not in _BUT:
-            raise Wrong(f"expected one of {listed(_BUT, 'and', len(_BUT))} in this table")
+            close = nearest(next(iter(value)), _BUT) if len(value) == 1 else ""
+            hint = f"did you mean '{close}'?" if close else ""
+            raise Wrong(f"expected one of {', '.join(_BUT)} in this table", hint)
         ((name, inner),) = value.items()
         items = _down(name, _some, inner)
         for item in items:
