@@ -151,9 +151,10 @@ _BUT: Final = ("prefix", "suffix", "equals-ignore-case", "wildcard", "regex", "c
 def _anything_but(value: object) -> Condition:
     if isinstance(value, Mapping):
         if len(value) != 1 or next(iter(value)) not in _BUT:
-            close = nearest(next(iter(value)), _BUT) if len(value) == 1 else ""
-            hint = f"did you mean '{close}'?" if close else ""
-            raise Wrong(f"expected one of {', '.join(_BUT)} in this table", hint)
+            close = nearest(next(iter(value), ""), _BUT)
+            raise Wrong(
+                f"expected one of {', '.join(_BUT)} in this table", close and f"did you mean '{close}'?"
+            )
         ((name, inner),) = value.items()
         items = _down(name, _some, inner)
         for item in items:
@@ -364,21 +365,8 @@ OPERATORS: Final[Mapping[str, Callable[[object], Condition]]] = {
 }
 
 RESERVED: Final = frozenset(
-    {
-        *(
-            "=",
-            "<",
-            "<=",
-            ">",
-            ">=",
-            "not-wildcard",
-            "not-equals-ignore-case",
-            "date-after",
-            "date-on-or-after",
-        ),
-        *("date-before", "date-on-or-before", "in-date-range", "ip-address-in-range"),
-        "ip-address-not-in-range",
-    }
+    "= < <= > >= not-wildcard not-equals-ignore-case date-after date-on-or-after date-before"
+    " date-on-or-before in-date-range ip-address-in-range ip-address-not-in-range".split()
 )
 """EventBridge keeps these words for itself in a choice, besides its operators."""
 
