@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from types import UnionType
-from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, TypeVar, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -152,6 +152,7 @@ class Document:
         self.data: dict[str, Any] = {}
         for layer in layers:
             self.data = merged(self.data, layer.data)
+        self._fits: dict[tuple[type[BaseModel], Path], Any] = {}
 
     def at(self, path: Path) -> Any:
         """Return what stands at *path*, which is there; None if it is not."""
@@ -182,10 +183,15 @@ class Document:
 
     def fit(self, model: type[Model], path: Path = (), *, quiet: bool = False) -> Model | None:
         """Return the table at *path* as *model*, or note all that is wrong with it and return None."""
+        # Thousands of rules ask for the same few actions.
+        if (found := self._fits.get((model, path))) is not None:
+            return cast(Model, found)
         try:
-            return model.model_validate(self.at(path))
+            fits = self._fits[model, path] = model.model_validate(self.at(path))
         except ValidationError as error:
             details = error.errors(include_url=False)
+        else:
+            return fits
         for detail in [] if quiet else details:
             here = (*path, *detail["loc"])
             what, hint = _sentence(model, detail, shy=self._secret(here))
