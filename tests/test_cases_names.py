@@ -119,6 +119,23 @@ def test_a_case_under_the_new_id_that_is_further_on_takes_over(shore: Shore, how
     assert second.id == shore.fail().case.id
 
 
+def test_a_case_that_takes_over_changes_no_call_that_has_ended(shore: Shore) -> None:
+    """I8: what is left of the budget is for calls that are still to be made."""
+    blind = {**LEAST, "looks": False}
+    shore.fail(**blind)
+    (held,) = shore.claim()
+    shore.now += 1
+    second = shore.fail("flatfile:job_id=us_jb_2", **blind).case
+    (other,) = shore.claim()
+    shore.settle(other)
+    (taken,) = shore.store(Store.calls, id=other.call.id)
+    shore.now += 1
+    shore.settle(held, alias="us_jb_2")
+
+    assert second.id == shore.case().id
+    assert [taken] == shore.store(Store.calls, id=other.call.id)
+
+
 def test_a_look_under_the_new_id_is_no_retry(shore: Shore) -> None:
     """I6: a case that is only looked at is taken in, and its look leads to no call beside the budget."""
     first = shore.fail(**LEAST, retries=1).case

@@ -81,7 +81,7 @@ RETURNING id
 
 -- narrow --
 -- Let a call do no more than is left of its case's budget.
-UPDATE call SET room = :room WHERE id = :id AND room > :room RETURNING id
+UPDATE call SET room = :room WHERE id = :id AND room > :room AND settled_at IS NULL RETURNING id
 
 -- cancel --
 -- Withdraw a call, unless a worker has it.
