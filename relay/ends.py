@@ -1,5 +1,6 @@
 """Does a rule hold together?  What it does about an event, and which of its knobs can't go together."""
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,6 +20,9 @@ from relay.template import needed
 
 PATTERNS: Final = frozenset({"when", "recovered", "approve", "expect", "test"})
 """Keys of a rule in which no template stands, or not only."""
+
+FOREIGN: Final = re.compile(r"\s*(?:\{\{\s*([\w.$*-]+)\s*\}\}|\$\{\{?\s*([\w.$*-]+)\s*\}?\})\s*")
+"""Placeholders of other languages."""
 
 ENDS: Final = ("call", "calls", "person", "tell", "ignore")
 
@@ -42,6 +46,7 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
 
 APART: Final = (
     ("ignore", ("person", "tell", "throttle", "expect", "max_age"), "nothing is done about what is ignored"),
+    ("ignore", ("stop",), "rules below are not asked anyway"),
     ("calls", ("call", "with", "case", "batch"), "each of calls has its own"),
     ("person", ("approve", "delay", "batch"), "a person says when it is retried"),
     ("throttle", ("expect",), "a rule has one window"),
@@ -198,8 +203,14 @@ def _template(doc: Document, path: Path, value: Json, window: Window | None) -> 
     """Check templates over an event, and that they ask for nothing around it that is not there."""
     known = {*KNOWN, *({"$count"} if window else ()), *({"$events"} if window is Window.ONCE_AFTER else ())}
     told = len(doc.problems)
-    holes = list(template(doc, path, value))
-    for at, hole in holes:
+    for at, text in _leaves(path, value):
+        if found := FOREIGN.fullmatch(text):
+            doc.wrong(
+                at,
+                f"{text.strip()!r} would go out as it stands",
+                f'a placeholder is "{{{found[1] or found[2]}}}"',
+            )
+    for at, hole in list(template(doc, path, value)):
         first = hole.partition(".")[0]
         if not first.startswith("$") or first in known:
             continue
@@ -212,6 +223,21 @@ def _template(doc: Document, path: Path, value: Json, window: Window | None) -> 
     if path[-1] == "case" and isinstance(value, str) and value and not sure and len(doc.problems) == told:
         what = "all that fails would be one case, and be retried as one"
         doc.wrong(path, what, 'what names the resource, as in "{job.id}"')
+
+
+def _leaves(path: Path, value: Json) -> Iterator[tuple[Path, str]]:
+    """Yield each text in a tree of templates."""
+    match value:
+        case str():
+            yield path, value
+        case dict():
+            for key, item in value.items():
+                yield from _leaves((*path, key), item)
+        case list():
+            for number, item in enumerate(value):
+                yield from _leaves((*path, number), item)
+        case _:
+            return
 
 
 def _throttle(doc: Document, path: Path) -> Throttle | None:
@@ -262,9 +288,13 @@ def _expect(doc: Document, path: Path) -> Expect | None:
 
 def sources_of(doc: Document, path: Path, known: list[str]) -> None:
     """Check that each source in ``from`` is there."""
+    seen: set[str] = set()
     for at, name in _each(doc.at(path), path):
         if isinstance(name, str) and name not in known:
             doc.wrong(at, f"there is no source {name!r}", near(name, known))
+        elif isinstance(name, str) and name in seen:
+            doc.wrong(at, f"the source {name!r} stands here twice")
+        seen.add(str(name))
 
 
 def _each(names: Any, path: Path) -> Iterator[tuple[Path, Any]]:

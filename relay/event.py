@@ -60,6 +60,7 @@ class Decision(StrEnum):
     MATCHED = "matched"  #: at least one rule met it
     IGNORED = "ignored"  #: a rule says why nothing is to be done
     SUPPRESSED = "suppressed"  #: met, but a throttle, the event's age or the rule's mode says: not now
+    UNJUDGED = "unjudged"  #: it is too large or too tangled to tell if some rules meet it; others do not
     NO_RULE = "no_rule"  #: kept, and nothing to do
     UNPARSABLE = "unparsable"  #: kept, but it is not JSON that can be read safely
 

@@ -7,10 +7,11 @@ from typing import Final
 
 from relay.call import Step
 from relay.case import Failure
+from relay.condition import Scene
 from relay.deed import Deed, Plan, Wait, joined
 from relay.errors import Unfit
 from relay.event import Around, Does, Event, Json, Millis, Part
-from relay.match import Miss, Pattern
+from relay.match import TOO_MUCH, Miss, Pattern
 from relay.match.pattern import Field
 from relay.match.tangle import TooMuch, Walk
 from relay.plan import late, plan
@@ -18,6 +19,9 @@ from relay.provider import Upload
 from relay.render import request
 from relay.resource import around_of
 from relay.rule import Rule, Ruleset, Window
+
+MOST_TANGLED: Final = 100
+"""Rules whose misses are explained of an event that is too tangled for some: each may take long."""
 
 NEAREST: Final = 10
 """Rules that are shown though they have no part in the event, unless all are wanted."""
@@ -84,17 +88,22 @@ def explain(event: Event, rules: Ruleset, now: Millis) -> Explanation:
         return found
     around = around_of(event, now)
     parts, waits, failures = _by_rule(made)
+    tangled = any(part.does is Does.UNJUDGED for part in made.deed.parts)
     entries: list[Entry] = []
     stopper = ""
     for rule in mine:
         entry = Entry(rule=rule, parts=tuple(parts[rule.name]), waits=tuple(waits[rule.name]))
-        if _met(entry):
+        if _unjudged(entry):
+            entry = replace(entry, miss=_unlooked(rule, around))
+        elif _met(entry):
             then = joined(eventually(event, rule, rules, now, entry.waits))
             asked = [
                 *_asked(rules, entry.parts, failures[rule.name], now),
                 *_asked(rules, then.parts, then.failures, now),
             ]
             entry = replace(entry, meets=True, then=then.parts, calls=tuple(asked))
+        elif tangled and len(entries) >= MOST_TANGLED:
+            entry = replace(entry, stopped=stopper, miss=_unlooked(rule, around))
         else:
             entry = _missed(replace(entry, stopped=stopper), event.data, around)
         entries.append(entry)
@@ -102,6 +111,17 @@ def explain(event: Event, rules: Ruleset, now: Millis) -> Explanation:
             stopper = rule.name
     entries.sort(key=_distance)
     return replace(found, entries=tuple(entries))
+
+
+def _unjudged(entry: Entry) -> bool:
+    return any(part.does is Does.UNJUDGED for part in entry.parts)
+
+
+def _unlooked(rule: Rule, around: Around) -> Miss:
+    """Say that nobody looked: it would take too long."""
+    assert isinstance(rule.when, Pattern)
+    first = rule.when.alternatives[0].fields[0]
+    return Miss(first.path, first.wants(Scene(None, dict(around.envelope), around.now)), TOO_MUCH)
 
 
 # -- those that act --
@@ -124,7 +144,7 @@ def _by_rule(
 
 def _met(entry: Entry) -> bool:
     """Say whether the event meets what the rule looks for, as far as its part in it tells."""
-    return any(part.does is not Does.RECOVER for part in entry.parts) or any(
+    return any(part.does not in {Does.RECOVER, Does.UNJUDGED} for part in entry.parts) or any(
         not wait.seen for wait in entry.waits
     )
 

@@ -13,7 +13,7 @@ from relay.body import Unparsable, parse, redact
 from relay.clock import now_ms
 from relay.deed import Plan
 from relay.errors import Rejected, Unfit
-from relay.event import Event, Millis, Trust, as_name, new_id
+from relay.event import Does, Event, Millis, Trust, as_name, new_id
 from relay.keep import Keeper
 from relay.moment import instant
 from relay.plan import plan
@@ -87,7 +87,9 @@ class Intake:
 def tell(event: Event, made: Plan, recorded: Recorded, **more: object) -> None:
     """Say in one line what became of an event, and what rules want to be said; *more* is of its way in."""
     deed = recorded.deed
-    log.info(
+    unjudged = any(part.does is Does.UNJUDGED for part in deed.parts)
+    speak = log.warning if unjudged else log.info
+    speak(
         "event.taken",
         event_id=recorded.event,
         source=event.source,

@@ -50,7 +50,11 @@ def _outcome(span: Span, rules: Ruleset, events: Sequence[Event], now: Millis) -
     """Return what becomes of a window; one that meets a bug is dropped, or it would come again for ever."""
     try:
         read = [replace(event, data=parse(event.body)) for event in events]
-        return outcome(span, rules, read, now)
+        change, deed = outcome(span, rules, read, now)
+        # The event says which rules decided it; these may be others.
+        why = f"at its window's end, by rules {rules.version}"
+        parts = tuple(replace(part, why=f"{part.why}; {why}" if part.why else why) for part in deed.parts)
+        return change, replace(deed, parts=parts)
     except Exception as error:
         log.exception("window.failed", rule=span.rule, key=span.key or None, event_id=span.event)
         return dropped(span, f"a bug in relay: {error!r}")

@@ -28,6 +28,8 @@ def plan(event: Event, rules: Ruleset, now: Millis) -> Plan:
     """
     Return what *event* makes the rules want: in their order, up to the first that says stop.
 
+    What says that a resource is well, or that something came, is heard all the same, whoever stops.
+
     Two rules that want the very same call make one failure. What can't be sent is planned all the same, with
     the reason: what was asked for is never dropped in silence.
     """
@@ -37,24 +39,21 @@ def plan(event: Event, rules: Ruleset, now: Millis) -> Plan:
     if book is None:
         return Plan(Decision.NO_RULE)
     around = around_of(event, now)
-    met, last, unjudged = _met(book, event, around)
+    met, names, unjudged = _met(book, event, around)
     # What was expected has come before anything new is waited for: a heartbeat may expect the next one.
     came = (book.awaiting[number] for number in book.awaited.met(event.data, around))
-    waits = [
-        wait for rule in came if last is None or book.order[rule.name] <= last for wait in _came(event, rule)
-    ]
+    waits = [wait for rule in came for wait in _came(event, rule)]
     deeds: list[Deed] = []
     for rule in met:
         deed, wait = _wanted(event, rule, rules, now)
         deeds.append(deed)
         waits += wait
-    deeds += [_only(rule, Does.UNJUDGED, why=f"its arrays are {TOO_MUCH}") for rule in unjudged]
+    deeds += [_only(rule, Does.UNJUDGED, why=f"it is {TOO_MUCH}") for rule in unjudged]
     deed = joined(deeds)
-    well = _well(event, book, {rule.name for rule in met}, last, rules, around)
     failed = once(deed.failures)
     # Of one resource an event may say both, by different rules: then it failed.
-    names = {(one.provider, one.key) for one in failed}
-    well = [one for one in well if (one.provider, one.key) not in names]
+    ill = {(one.provider, one.key) for one in failed}
+    well = [one for one in _well(event, book, names, rules, around) if (one.provider, one.key) not in ill]
     parts = tuple(Part(rule=one.rule, does=Does.RECOVER, key=one.key) for one in well)
     deed = replace(deed, failures=failed, recoveries=tuple(well), parts=deed.parts + parts)
     return Plan(_decided(deed, waits), deed, tuple(waits))
@@ -90,9 +89,8 @@ class _Book:
     """The rules of one source, in their order, ready to be searched."""
 
     rules: tuple[Rule, ...]
-    order: Mapping[str, int]  #: name → place
     failing: Index
-    ways: tuple[tuple[int, Rule], ...]  #: one of the rules that name resources in the same way, and its place
+    ways: tuple[Rule, ...]  #: one of the rules that name resources in the same way
     well: Index  #: of each of these, what says that a resource is well
     awaiting: tuple[Rule, ...]
     awaited: Index
@@ -109,23 +107,22 @@ def _book(rules: Ruleset) -> Mapping[str, _Book]:
 
 
 def _bound(rules: Sequence[Rule], source: Source | None) -> _Book:
-    ways: dict[object, tuple[int, Rule]] = {}
-    for place, rule in enumerate(rules):
+    ways: dict[object, Rule] = {}
+    for rule in rules:
         well = rule.recovered or (source.recovered if source else None)
         if well is not None and rule.aims:
             # A thousand rules that name resources in the same way say the same of what is well.
             named = [
                 [aim.provider, aim.action, aim.case, {} if aim.case else dict(aim.with_)] for aim in rule.aims
             ]
-            ways.setdefault((id(well), orjson.dumps(named)), (place, rule))
+            ways.setdefault((id(well), orjson.dumps(named)), rule)
     awaiting = tuple(rule for rule in rules if rule.expect)
     known = source.recovered if source else None
     return _Book(
         rules=tuple(rules),
-        order={rule.name: place for place, rule in enumerate(rules)},
         failing=_index(rule.when for rule in rules),
         ways=tuple(ways.values()),
-        well=_index(rule.recovered or known for _, rule in ways.values()),
+        well=_index(rule.recovered or known for rule in ways.values()),
         awaiting=awaiting,
         awaited=_index(rule.expect.when for rule in awaiting if rule.expect),
     )
@@ -136,22 +133,24 @@ def _index(conditions: Iterable[Condition | None]) -> Index:
     return Index([one for one in conditions if isinstance(one, Pattern)])
 
 
-def _met(book: _Book, event: Event, around: Around) -> tuple[list[Rule], int | None, list[Rule]]:
+def _met(book: _Book, event: Event, around: Around) -> tuple[list[Rule], set[str], list[Rule]]:
     """
-    Return the rules that an event meets, and the place of the one that stops, if one does.
+    Return the rules that are to act, up to one that stops, the names of all that are met, and the unjudged.
 
-    The last are those of which nobody can say it: the event has too many arrays for them.
+    Of the last nobody can say whether the event meets them: it is too large or has too many arrays.
     """
-    met = []
     unjudged: set[int] = set()
-    last = None
-    for place in book.failing.met(event.data, around, unjudged):
+    places = book.failing.met(event.data, around, unjudged)
+    acting = []
+    last = len(book.rules)
+    for place in places:
         rule = book.rules[place]
-        met.append(rule)
+        acting.append(rule)
         if (rule.stop or rule.ignore) and not rule.shadow:
             last = place
             break
-    return met, last, [book.rules[place] for place in sorted(unjudged) if last is None or place < last]
+    names = {book.rules[place].name for place in places} if book.ways else set()
+    return acting, names, [book.rules[place] for place in sorted(unjudged) if place < last]
 
 
 # -- what a rule wants --
@@ -209,8 +208,14 @@ def _named(template: str, event: Event) -> str | None:
 def _too_old(event: Event, rule: Rule, now: Millis) -> str | None:
     if rule.max_age_ms is None or event.happened_at is None or now - event.happened_at <= rule.max_age_ms:
         return None
-    seconds = (now - event.happened_at) // 1000
-    return f"{seconds:,} s ago, and max_age is {rule.max_age_ms // 1000:,} s"
+    return f"{_long(now - event.happened_at)} ago, and max_age is {_long(rule.max_age_ms)}"
+
+
+def _long(millis: Millis) -> str:
+    """Say how long a time is, in the largest unit that it fills twice."""
+    sizes = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"))
+    size, unit = next((one for one in sizes if millis >= 2 * one[0]), sizes[-1])
+    return f"{millis // size:,} {unit}"
 
 
 def _deed(
@@ -261,7 +266,15 @@ def _decided(deed: Deed, waits: Sequence[Wait]) -> Decision:
     does = {part.does for part in deed.parts}
     if not does:
         return Decision.NO_RULE
-    return Decision.IGNORED if Does.IGNORE in does else Decision.SUPPRESSED
+    return next(decision for part, decision in QUIETLY if part is None or part in does)
+
+
+QUIETLY: Final = (
+    (Does.UNJUDGED, Decision.UNJUDGED),
+    (Does.IGNORE, Decision.IGNORED),
+    (None, Decision.SUPPRESSED),
+)
+"""What an event is about which nothing is done: the first that one of its parts says."""
 
 
 # -- what failed, and how it is retried --
@@ -305,15 +318,13 @@ def _rendered(provider: Provider, action: Action, values: Mapping[str, Json], no
     return f"{made.method} {made.url} {body}".rstrip()
 
 
-def _well(
-    event: Event, book: _Book, met: set[str], last: int | None, rules: Ruleset, around: Around
-) -> list[Recovery]:
-    """Return what the event says is well, by the rules up to the *last* that it did not meet."""
+def _well(event: Event, book: _Book, met: set[str], rules: Ruleset, around: Around) -> list[Recovery]:
+    """Return what the event says is well, by rules that it does not meet."""
     found: dict[tuple[str, str], Recovery] = {}
     get = get_of(event)
     for number in book.well.met(event.data, around):
-        place, rule = book.ways[number]
-        if rule.name in met or (last is not None and place > last):
+        rule = book.ways[number]
+        if rule.name in met:
             continue
         for aim in rule.aims:
             action = rules.providers[aim.provider].actions[aim.action] if aim.provider else None

@@ -3,7 +3,7 @@
 import heapq
 from bisect import insort
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
@@ -238,6 +238,25 @@ def longest(*several: Ruleset | None) -> Millis:
         kind for rules in several if rules for rule in rules.rules for kind in (rule.throttle, rule.expect)
     )
     return max((kind.ms for kind in kinds if kind), default=0)
+
+
+def quiet(count: Callable[[Millis, Millis], int], begins: Millis, window: Millis) -> tuple[Millis, bool]:
+    """
+    Return from when on events must be seen for windows to be at *begins* as they were, and if that is sure.
+
+    Windows follow one another in a busy time: where they began is sure only after a *window* in which nothing
+    came, as *count* says of a time.
+    """
+    early = begins - window
+    for _ in range(MOST_BACK if window else 0):
+        if not count(early - window, early):
+            return early, True
+        early -= window
+    return early, not window
+
+
+MOST_BACK: Final = 50
+"""Lengths of the longest window that replay looks back for a quiet one."""
 
 
 # -- what differs --

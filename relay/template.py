@@ -231,9 +231,12 @@ def at(data: Json, path: str) -> Json:
 
 def _reach(here: Json, steps: list[str], past: tuple[str, ...]) -> tuple[Json, bool]:
     """Return what stands at *steps*, and if it is the list of a ``*``."""
-    for number, one in enumerate(steps):
-        if isinstance(here, dict) and one in here:
-            here = here[one]
+    number = 0
+    while number < len(steps):
+        one = steps[number]
+        if isinstance(here, dict) and (taken := _taken(here, steps[number:])):
+            here = here[".".join(steps[number : number + taken])]
+            number += taken - 1
         elif isinstance(here, list) and _NUMBER.fullmatch(one) and -len(here) <= int(one) < len(here):
             here = here[int(one)]
         elif isinstance(here, list) and one == "*":
@@ -244,7 +247,13 @@ def _reach(here: Json, steps: list[str], past: tuple[str, ...]) -> tuple[Json, b
             return found, True
         else:
             raise Unfit(f"{'.'.join([*past, *steps])} is missing")
+        number += 1
     return here, False
+
+
+def _taken(here: dict[str, Json], steps: list[str]) -> int:
+    """Return how many *steps* lead to the next value: a key of the data may have dots, as in patterns."""
+    return next((end for end in range(1, len(steps) + 1) if ".".join(steps[:end]) in here), 0)
 
 
 def text(template: str, get: Get, encode: Callable[[str], str] = str) -> str:

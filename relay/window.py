@@ -9,7 +9,7 @@ from typing import Final
 from relay.clock import rfc3339
 from relay.deed import Deed, Plan, Wait, joined, once
 from relay.event import Decision, Does, Event, Millis, Part
-from relay.plan import late
+from relay.plan import QUIETLY, late
 from relay.rule import Rule, Ruleset, Window
 
 LATE: Final = frozenset({Window.ONCE_AFTER, Window.EXPECT})
@@ -184,7 +184,7 @@ def decided(plan: Plan, deed: Deed) -> Decision:
         return plan.decision
     if not does:
         return Decision.NO_RULE  # it was expected by nobody
-    return Decision.IGNORED if Does.IGNORE in does else Decision.SUPPRESSED
+    return next(decision for part, decision in QUIETLY if part is None or part in does)
 
 
 # -- a window that is over --

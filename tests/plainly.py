@@ -177,7 +177,7 @@ def text(name: str, operand: Json, value: str) -> bool:
         case "wildcard":
             return like(operand, value)
         case "regex":
-            return re.fullmatch(operand, value) is not None
+            return re.fullmatch(operand, value, re.DOTALL) is not None
         case "cidr":
             try:
                 return ip_address(value) in ip_network(operand, strict=False)

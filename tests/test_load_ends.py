@@ -124,6 +124,10 @@ APART: list[tuple[dict[str, Any], str, str]] = [
     ({"throttle": {"accumulate_within": "1m"}}, "rule[1].throttle", "how many make it act?"),
     ({"case": "{$count}"}, "rule[1].case", "there is no $count without a window"),
     ({"throttle": {"once_within": "1m"}, "case": "{$events.0.id}"}, "rule[1].case", "there is no $events"),
+    ({"ignore": "x", "stop": True}, "rule[1].stop", "it can't stand beside ignore"),
+    ({"from": ["flatfile", "flatfile"]}, "rule[1].from[2]", "stands here twice"),
+    ({"with": {"job_id": "{{ id }}"}}, "rule[1].with.job_id", "would go out as it stands"),
+    ({"with": {"job_id": "${id}"}}, "rule[1].with.job_id", "would go out as it stands"),
     ({"case": "{$soruce}"}, "rule[1].case", "there is no '$soruce'"),
 ]
 

@@ -102,12 +102,12 @@ def test_several_calls_are_several_failures() -> None:
 
 
 def test_stop_leaves_rules_below_unasked() -> None:
-    """Neither what they take for failed nor what they take for well counts."""
+    """They do nothing; what says that a resource is well is heard all the same."""
     well = pattern({"topic": "job:failed"})
     below = rule(name="below", case="other {context.jobId}", recovered=well, when=pattern({"topic": "x"}))
     made = planned(rule(stop=True), rule(name="again", action="retry", case="x {context.jobId}"), below)
-    assert [("retry jobs", Does.CALL)] == does(made)
-    assert () == made.deed.recoveries
+    assert [("retry jobs", Does.CALL), ("below", Does.RECOVER)] == does(made)
+    assert ["other us_jb_1"] == [one.key for one in made.deed.recoveries]
 
 
 def test_stop_counts_only_where_the_rule_is_met() -> None:
@@ -125,6 +125,22 @@ def test_what_a_rule_may_ask_around_the_body() -> None:
     made = planned(asks, type="job:failed", headers={"x-env": "prod-1"})
     assert [{"job_id": "prod-1"}] == [dict(one.values) for one in made.deed.failures]
     assert Decision.NO_RULE is planned(asks, type="job:done", headers={"x-env": "prod-1"}).decision
+
+
+def test_what_stops_hides_nothing_that_was_expected() -> None:
+    """An event that a rule above ignores ends the wait of one below."""
+    done = pattern({"topic": "job:failed"})
+    expect = Expect(when=done, ms=MINUTE, by="{context.jobId}", seen_by="{context.jobId}")
+    waits = rule(name="waits", when=pattern({"topic": "job:started"}), expect=expect)
+    made = planned(end("fine", ignore="it is known"), waits)
+    assert [("us_jb_1", True)] == [(wait.key, wait.seen) for wait in made.waits]
+
+
+def test_what_a_stopped_rule_takes_for_failed_is_not_well_by_it() -> None:
+    """A rule that would be met hears no recovery in the same event, asked or not."""
+    both = pattern({"topic": "job:failed"})
+    made = planned(rule(stop=True, case="a {context.jobId}"), rule(name="below", when=both, recovered=both))
+    assert () == made.deed.recoveries
 
 
 # -- not now --
@@ -238,5 +254,5 @@ def test_what_can_not_be_judged_is_said() -> None:
     asks = rule(when=pattern({"a": {"x": 1, "y": 1, "z": 1}}))
     tangled: Json = {"a": [{"x": 1}, {"y": 1}, {"z": 1}] * 40_000}
     made = planned(asks, rule(name="not this", when=pattern({"topic": "x"})), data=tangled)
-    assert (Decision.SUPPRESSED, [("retry jobs", Does.UNJUDGED)]) == (made.decision, does(made))
-    assert "its arrays are more than relay looks through" == made.deed.parts[0].why
+    assert (Decision.UNJUDGED, [("retry jobs", Does.UNJUDGED)]) == (made.decision, does(made))
+    assert "it is more than relay looks through" == made.deed.parts[0].why

@@ -14,7 +14,7 @@ from relay.body import parse
 from relay.engine import SQLite
 from relay.event import Does, Event, Json, Millis
 from relay.plan import plan
-from relay.replay import Comparison, Difference, again, differs, longest
+from relay.replay import Comparison, Difference, again, differs, longest, quiet
 from relay.rule import Expect, Ruleset, Throttle, Window
 from relay.store import Store
 from relay.window import outcome
@@ -66,7 +66,8 @@ def compared(
 ) -> Comparison:
     """Compare as the command does."""
     found = Comparison(new, old, since=since, many=many)
-    for row in store.past(since - longest(new, old), until):
+    early, _ = quiet(store.past_count, since, longest(new, old))
+    for row in store.past(early, until):
         found.take(row)
     found.finish(until)
     return found
@@ -208,6 +209,29 @@ def test_windows_that_were_open_at_the_beginning_are_known(tmp_path: Path) -> No
         found = compared(store, THROTTLED)
 
     assert (1, 1) == (found.tally.events, found.tally.same)
+
+
+@pytest.mark.parametrize("start", range(0, 40, 3))
+def test_windows_that_follow_one_another_stand_as_they_stood(tmp_path: Path, start: int) -> None:
+    """Wherever the comparison begins in a busy time."""
+    kinds = [one for one in WINDOWS if "throttle" in one]
+    busy = ruleset(*(rule(name=f"r{number}", **one) for number, one in enumerate(kinds)))
+    with opened(tmp_path) as store:
+        events = [
+            came(n, NOW + n * S, {"topic": "job:failed", "k": 1, "context": {"jobId": "j1"}})
+            for n in range(40)
+        ]
+        keep(store, busy, events, NOW + 1000 * S)
+        found = compared(store, busy, since=NOW + start * S)
+
+    assert (0, 40 - start) == (found.tally.different, found.tally.same)
+
+
+def test_a_time_that_is_never_quiet_is_told() -> None:
+    """Windows may have begun elsewhere then."""
+    assert (NOW - 5, True) == quiet(lambda _since, _until: 0, NOW, 5)
+    assert not quiet(lambda _since, _until: 1, NOW, 5)[1]
+    assert (NOW, True) == quiet(lambda _since, _until: 1, NOW, 0)
 
 
 def test_what_a_window_has_not_decided_is_not_compared(tmp_path: Path) -> None:

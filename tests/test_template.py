@@ -190,6 +190,12 @@ def test_paths_into_lists(expected: Json, path: str) -> None:
     assert expected == at(SEVERAL, path)
 
 
+def test_keys_with_dots_are_found_as_in_patterns() -> None:
+    """The shortest key that is there leads on."""
+    dotted: Json = {"a.b": {"c.d": 1}, "e": [{"f.g": 2}], "h": {"i": 3}, "h.i": 4}
+    assert [1, 2, [2], 3] == [at(dotted, path) for path in ("a.b.c.d", "e.0.f.g", "e.*.f.g", "h.i")]
+
+
 @pytest.mark.parametrize(
     ("missing", "path"),
     [

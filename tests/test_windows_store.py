@@ -16,6 +16,7 @@ from shore import Shore, failure
 from test_store import NOW, WEEK, delivery, slots
 from windows import MS, STEPS, THRESHOLD, Acted, Step, meaning, wait
 
+from relay.case import Act
 from relay.deed import Deed, Plan, Wait
 from relay.engine import SQLite
 from relay.event import Decision, Does, Part
@@ -263,6 +264,17 @@ def test_what_was_collected_before_a_retry_was_taken_is_no_news(sill: Sill) -> N
     sill.now += MS
     (span,) = sill.claim().over
     assert ["stale"] == [move.moment.kind for move in sill.close(span).moves]
+
+
+def test_that_nothing_came_is_seen_when_the_time_for_it_is_over(sill: Sill) -> None:
+    """A case of that name that ended meanwhile knows nothing of it: it is a new one."""
+    opened = sill.of(Window.EXPECT)
+    sill.comes(deed=fails(f"end of {opened.event}"))
+    sill.now += 10
+    sill.store(Store.act, f"end of {opened.event}", Act.CLOSE, by="ann", why="", now=sill.now)
+    sill.now += MS
+    (span,) = sill.claim().over
+    assert ["opened"] == [move.moment.kind for move in sill.close(span).moves]
 
 
 # -- clocks --

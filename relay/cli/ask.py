@@ -238,13 +238,16 @@ def windows(db: str, limit: int, as_json: bool) -> None:  # noqa: FBT001 - click
 
     What waits in each, or is held back by it, and until when.
     """
-    shown = [window_shown(row) for row in _store(db).spans(now_ms(), limit=limit)]
+    rows = _store(db).spans(now_ms(), limit=limit + 1)
+    shown = [window_shown(row) for row in rows[:limit]]
     if as_json:
         options.print_json({"items": shown, "next": None})
         return
     if not shown:
         click.echo("no windows")
         return
+    if len(rows) > limit:
+        click.echo(f"the first {limit} to end; there are more (--limit)", err=True)
     columns = ("rule", "window", "key", "events", "opened", "ends", "first event")
     cells = (
         (

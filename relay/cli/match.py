@@ -12,7 +12,7 @@ from relay.clock import now_ms
 from relay.config import database
 from relay.engine import Row, reader
 from relay.errors import ConfigError, Problem, StoreError
-from relay.event import Event, Millis
+from relay.event import Does, Event, Millis
 from relay.explain import NEAREST, explain
 from relay.load import load
 from relay.log import plain
@@ -129,7 +129,8 @@ def _mark(row: dict[str, Any]) -> str:
     """Mark a rule that has a part in the event, one that has none, and one whose call can't be made."""
     if not row["acts"]:
         return "✗"
-    return "!" if any("dead" in call for call in row["calls"]) else "✓"
+    unjudged = any(part["does"] == Does.UNJUDGED for part in row["parts"])
+    return "!" if unjudged or any("dead" in call for call in row["calls"]) else "✓"
 
 
 def _why(row: dict[str, Any]) -> Iterator[str]:
@@ -185,5 +186,6 @@ def said(part: dict[str, Any]) -> str:
         "throttled": "passes it over",
         "old": "is too late",
         "shadow": "only a shadow",
+        "unjudged": "can't be judged",
     }
     return f"{words[part['does']]}{': ' if part['why'] else ''}{part['why']}"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -18,7 +18,7 @@ from relay.errors import StoreError
 from relay.event import Millis
 from relay.load import load
 from relay.log import plain
-from relay.replay import Comparison, Difference, Tally, longest
+from relay.replay import Comparison, Difference, Tally, longest, quiet
 from relay.rule import Ruleset
 from relay.store import Store
 
@@ -68,8 +68,12 @@ def replay(
     try:
         store = Store(reader(database(db)))
         found = Comparison(new, old, since=begins, many=limit)
-        # What came before is seen, too, as far back as a window reaches: it is not compared.
-        early = begins - longest(new, old)
+        # What came before is seen, too, but not compared: windows shall stand as they stood.
+        early, sure = quiet(
+            lambda since, until: store.past_count(since, until, source), begins, longest(new, old)
+        )
+        if not sure:
+            click.echo(f"relay: {UNSURE}", err=True)
         with _bar(store.past_count(early, ends, source)) as step:
             for row in store.past(early, ends, source):
                 found.take(row)
@@ -84,6 +88,12 @@ def replay(
         for line in _lines(found, new, old):
             click.echo(line)
     raise SystemExit(1 if found.tally.different else 0)
+
+
+UNSURE: Final = (
+    "windows may have begun elsewhere: before --since there is no time in which nothing came for as long as"
+    " the longest of them lasts"
+)
 
 
 @contextmanager

@@ -261,6 +261,7 @@ def _regex(value: object) -> Condition:
         raise Wrong(f"expected at most {LONGEST_REGEX} characters, got {len(text)}")
     options = re2.Options()
     options.log_errors, options.never_capture, options.max_mem = False, True, 1 << 20
+    options.dot_nl = True  # a text of several lines is one text, as it is to a wildcard
     try:
         compiled = re2.compile(text, options)
     except (re2.error, UnicodeEncodeError) as error:

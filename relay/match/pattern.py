@@ -177,7 +177,8 @@ class Reader:
         tables = value if isinstance(value, list) else []
         found = []
         if len(tables) < 2:
-            self._wrong(key, f"expected a list of at least two tables, got {shown(value)}")
+            got = f"a list of {len(tables)}" if isinstance(value, list) else shown(value)
+            self._wrong(key, f"expected a list of at least two tables, got {got}")
         for i, table in enumerate(tables):
             here = f"{key}[{i}]"
             if not isinstance(table, dict):

@@ -4,7 +4,7 @@ ALTER TABLE event ADD COLUMN happened_at BIGINT;
 ALTER TABLE event ADD COLUMN parts TEXT NOT NULL DEFAULT '[]';
 -- A column's check can't be changed, on one of the engines: it goes with its column.
 ALTER TABLE event ADD COLUMN decided TEXT NOT NULL DEFAULT 'no_rule'
-    CHECK (decided IN ('matched', 'ignored', 'suppressed', 'no_rule', 'unparsable'));
+    CHECK (decided IN ('matched', 'ignored', 'suppressed', 'unjudged', 'no_rule', 'unparsable'));
 UPDATE event SET decided = decision;
 ALTER TABLE event DROP COLUMN decision;
 ALTER TABLE event RENAME COLUMN decided TO decision;

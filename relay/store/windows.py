@@ -153,9 +153,11 @@ class Windows(Cases):
         if not self._rows("close_span", _row(span)):
             return Closed(ours=False)
         self._rows("uncollect", {"rule": span.rule, "opened_by": span.event})
+        # That something did not come is seen when its time is over; what did come, when it came.
+        seen_at = span.ends_at if span.kind is Window.EXPECT else span.seen_at
         kept = Kept()
         for failure in deed.failures:
-            kept += self.fail(failure, span.event, span.seen_at, now)
+            kept += self.fail(failure, span.event, seen_at, now)
         self._note(span.event, deed.parts)
         return Closed(ours=True, moves=kept.moves, turns=kept.turns, says=deed.says)
 
