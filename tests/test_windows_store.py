@@ -12,11 +12,10 @@ import pytest
 from conftest import Door
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shore import Shore, failure
+from shore import failure
 from test_store import NOW, WEEK, delivery, slots
 from windows import MS, STEPS, THRESHOLD, Acted, Step, meaning, wait
 
-from relay.case import Act
 from relay.deed import Deed, Plan, Wait
 from relay.engine import SQLite
 from relay.event import Decision, Does, Part
@@ -252,29 +251,6 @@ def test_a_window_whose_end_can_not_be_kept_stands_as_before(sill: Sill) -> None
 
     assert (span,) == sill.claim().over
     assert 1 == len(sill.store(Store.collected, span))
-
-
-def test_what_was_collected_before_a_retry_was_taken_is_no_news(sill: Sill) -> None:
-    """The end of a window is not when something failed: that was when its last event came."""
-    sill.of(Window.ONCE_AFTER)
-    sill.comes(deed=fails("end of ev_000001"))
-    shore = Shore(sill.store)
-    shore.now = sill.now + 5
-    shore.accept()
-    sill.now += MS
-    (span,) = sill.claim().over
-    assert ["stale"] == [move.moment.kind for move in sill.close(span).moves]
-
-
-def test_that_nothing_came_is_seen_when_the_time_for_it_is_over(sill: Sill) -> None:
-    """A case of that name that ended meanwhile knows nothing of it: it is a new one."""
-    opened = sill.of(Window.EXPECT)
-    sill.comes(deed=fails(f"end of {opened.event}"))
-    sill.now += 10
-    sill.store(Store.act, f"end of {opened.event}", Act.CLOSE, by="ann", why="", now=sill.now)
-    sill.now += MS
-    (span,) = sill.claim().over
-    assert ["opened"] == [move.moment.kind for move in sill.close(span).moves]
 
 
 # -- clocks --
