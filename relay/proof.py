@@ -234,7 +234,8 @@ class _Trial:
             )
 
     def _acting(self) -> list[str]:
-        acts = [one.rule for one in self.deed.parts if one.does is not Does.SHADOW]
+        idle = {Does.SHADOW, Does.UNJUDGED}
+        acts = [one.rule for one in self.deed.parts if one.does not in idle]
         return [*dict.fromkeys([*acts, *(one.rule for one in self.plan.waits)])]
 
     # -- why --

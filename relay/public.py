@@ -39,7 +39,7 @@ def event_shown(row: Row) -> dict[str, Any]:
     }
 
 
-QUIET: Final = frozenset({Decision.IGNORED, Decision.SUPPRESSED})
+QUIET: Final = frozenset({Decision.IGNORED, Decision.SUPPRESSED, Decision.UNJUDGED})
 """Decisions that want a reason: something was met, and nothing is done."""
 
 

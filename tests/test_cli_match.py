@@ -16,6 +16,7 @@ from shell import relay
 from relay.case import Policy
 from relay.cli import match
 from relay.engine import SQLite
+from relay.event import Does
 from relay.load import load
 from relay.plan import plan
 from relay.rule import Expect, Rule, Throttle, Window
@@ -282,3 +283,9 @@ def test_an_event_that_has_not_come(stored: dict[str, str]) -> None:
     result = relay("match", "--event", "ev_2", **stored)
 
     assert (1, "relay: there is no event ev_2\n") == (result.exit_code, result.stderr)
+
+
+@pytest.mark.parametrize("does", Does)
+def test_there_are_words_for_every_part(does: Does) -> None:
+    """Whatever a rule makes of an event."""
+    assert match.said({"does": does.value, "what": "writer.retry", "key": "f1", "why": "so"}).endswith(": so")

@@ -29,6 +29,7 @@ COLOURS: Final[Mapping[str, str]] = {
     "paused": "red",
     "down": "red",
     "unparsable": "red",
+    "unjudged": "red",
     "unknown": "yellow",
     "throttled": "yellow",
     "waiting": "yellow",
