@@ -282,7 +282,7 @@ def test_values_are_shown_short_and_harmless() -> None:
             "",
         ),
         ("a.prefix.equals-ignore-case = 1", "a.prefix.equals-ignore-case", "expected text, got 1", ""),
-        ("any-of = [{ a = 1 }]", "any-of", "expected a list of at least two tables, got a list", ""),
+        ("any-of = [{ a = 1 }]", "any-of", "expected a list of at least two tables, got a list of 1", ""),
         ("any-of = [{ a = 1 }, { b.prefix = 2 }]", "any-of[1].b.prefix", "expected text, got 2", ""),
         (
             'a.any-of = [{ prefix = "x" }, { b = 1 }]',
