@@ -102,6 +102,11 @@ def listed(texts: Iterable[str], word: str, most: int = 4) -> str:
     return f" {word} ".join(known[:most] + more)
 
 
+def counted(number: int, noun: str) -> str:
+    """Say how many there are of what *noun* names: ``1 call``, ``1,000 calls``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def nearest(word: str, known: Iterable[str], least: float = 0.6) -> str:
     """Return the *known* word that is most like *word*, in any case; nothing if none is like it."""
     names = {name.lower(): name for name in sorted(known)}

@@ -9,6 +9,7 @@ from typing import Any, Final
 import orjson
 
 from relay.case import Failure
+from relay.condition import counted
 from relay.deed import Deed, Plan, joined, once
 from relay.errors import Problem, Unfit
 from relay.event import Does, Event, Json, Millis
@@ -149,7 +150,7 @@ class _Trial:
         if number != len(self.calls):
             keys = {key for one in wanted for key in one} or {"call", "case"}
             rows: list[Json] = [self._row(one, keys, {}) for one in self.calls]
-            what = f"expected {_count(number, 'call')}, got {len(self.calls)}"
+            what = f"expected {counted(number, 'call')}, got {len(self.calls)}"
             large = isinstance(expected, list)
             yield Difference(key="calls", expected=expected, got=rows, what=what, large=large)
             return
@@ -338,7 +339,3 @@ def _said(value: Json) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names)) or "none"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

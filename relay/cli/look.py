@@ -10,6 +10,7 @@ import click
 
 from relay.cli import options
 from relay.clock import now_ms
+from relay.condition import counted
 from relay.errors import ConfigError, Problem
 from relay.load import load
 from relay.log import plain
@@ -59,7 +60,7 @@ def check(rules: Path, folders: Sequence[Path], no_secrets: bool, as_json: bool)
             _show(one, str(found.path))
         click.echo(f"{passed}.", err=True)
     else:
-        told = ", ".join(_count(number, name[:-1]) for name, number in counts.items())
+        told = ", ".join(counted(number, name[:-1]) for name, number in counts.items())
         click.echo(f"{rules}: fine. {told}; {passed}. Version {found.version}.")
         if not found.sources:
             click.echo("There is no source: nothing can come in.")
@@ -97,7 +98,3 @@ def _show(one: Failed, file: str) -> None:
         for line in found.diff():
             colour = {"-": "red", "+": "green"}.get(line[:1])
             click.secho(f"    {plain(line)}", fg=colour, err=True)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

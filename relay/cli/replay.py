@@ -12,6 +12,7 @@ import click
 
 from relay.cli import options
 from relay.clock import now_ms, rfc3339
+from relay.condition import counted
 from relay.config import database
 from relay.engine import reader
 from relay.errors import StoreError
@@ -170,11 +171,11 @@ def _lines(found: Comparison, new: Ruleset, old: Ruleset | None) -> Iterator[str
         yield from (click.style(plain(f"  - {effect}"), fg="red") for effect in one.lost())
         yield from (click.style(plain(f"  + {effect}"), fg="green") for effect in one.gained())
     if more := tally.different - len(found.differences):
-        yield f"… and {_count(more, 'more event')} (--limit)"
+        yield f"… and {counted(more, 'more event')} (--limit)"
     if found.differences:
         yield ""
     against = f"version {old.version}" if old else "what was decided"
-    yield f"{_count(tally.events, 'event')}, version {new.version} against {against}: {_said(tally)}"
+    yield f"{counted(tally.events, 'event')}, version {new.version} against {against}: {_said(tally)}"
     if tally.different:
         widths = max(len(rule) for rule in by_rule(tally))
         for rule, counts in by_rule(tally).items():
@@ -192,7 +193,3 @@ def _said(tally: Tally) -> str:
         "not compared, for an earlier relay kept no more than their calls": tally.unknown,
     }
     return "; ".join(f"{number:,} {what}" for what, number in kinds.items() if number) or "nothing to compare"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
