@@ -263,6 +263,11 @@ def _decided(deed: Deed, waits: Sequence[Wait]) -> Decision:
     """Say in a word what became of an event, before its windows have spoken."""
     if deed.failures or deed.recoveries or deed.says or waits:
         return Decision.MATCHED
+    return quietly(deed)
+
+
+def quietly(deed: Deed) -> Decision:
+    """Say in a word what became of an event about which nothing is done."""
     does = {part.does for part in deed.parts}
     if not does:
         return Decision.NO_RULE

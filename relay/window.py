@@ -9,7 +9,7 @@ from typing import Final
 from relay.clock import rfc3339
 from relay.deed import Deed, Plan, Wait, joined, once
 from relay.event import Decision, Does, Event, Millis, Part
-from relay.plan import QUIETLY, late
+from relay.plan import late, quietly
 from relay.rule import Rule, Ruleset, Window
 
 LATE: Final = frozenset({Window.ONCE_AFTER, Window.EXPECT})
@@ -182,9 +182,7 @@ def decided(plan: Plan, deed: Deed) -> Decision:
     does = {part.does for part in deed.parts}
     if not plan.waits or deed.failures or deed.recoveries or deed.says or does & {Does.WAIT, Does.SEEN}:
         return plan.decision
-    if not does:
-        return Decision.NO_RULE  # it was expected by nobody
-    return next(decision for part, decision in QUIETLY if part is None or part in does)
+    return quietly(deed)  # what has no part by now was expected by nobody
 
 
 # -- a window that is over --
