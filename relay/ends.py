@@ -12,7 +12,7 @@ from relay.event import Json, Trust
 from relay.inner import holes, pattern, template
 from relay.match import Pattern
 from relay.place import Path, written
-from relay.policy import compile_knobs
+from relay.policy import Knobs, compile_knobs
 from relay.provider import Provider, Storm
 from relay.rule import Aim, Condition, Expect, Rule, RuleTest, Throttle, Window
 from relay.schema import ActionFile, CallFile, EventFile, ExpectFile, RuleFile, RuleTestFile, ThrottleFile
@@ -114,7 +114,7 @@ class Ends:
 
     def _aim(
         self, doc: Document, path: Path, at: Path, call: str | None, file: RuleFile | None
-    ) -> tuple[Aim, Any]:
+    ) -> tuple[Aim, Knobs]:
         """Check one call of a rule, which stands at *at*."""
         check_call(doc, at, call, self.documents)
         if at != path:
@@ -134,8 +134,7 @@ class Ends:
         """See that somebody says how old an event is, where a rule wants to know."""
         if "max_age" not in table:
             return
-        from_ = table.get("from")
-        for name in from_ if isinstance(from_, list) else [from_]:
+        for _, name in _each(table.get("from"), path):
             if isinstance(name, str) and name not in self.timed:
                 what = f"the source {name!r} does not say when something happened"
                 doc.wrong((*path, "max_age"), what, 'time = "body:created_at" there')
