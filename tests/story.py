@@ -36,7 +36,8 @@ from relay.store import Store
 from relay.verify import sign
 
 __all__ = [
-    "SOON", "Relay", "Story", "Told", "failed_file", "forward", "hook", "sent", "story", "until",
+    "SOON", "Relay", "Story", "Told", "failed_file", "fails", "forward", "healing", "hook", "sent", "story",
+    "until",
 ]  # fmt: skip
 
 TRIES = frozenset({"look", "send", "check"})
@@ -315,6 +316,14 @@ def story(
             assert "Traceback" not in relay.text, relay.text
 
 
+@contextmanager
+def healing(folder: Path, first: str) -> Iterator[Story]:
+    """Run a relay with rules *first* before our own, and a Writer whose files heal at once."""
+    with story(folder, heals_after_s=0.1, first=first, writer=SOON) as told:
+        told.start()
+        yield told
+
+
 def _kill(told: Story) -> None:
     """End whatever a test that failed left running."""
     for relay in told.relays:
@@ -332,6 +341,13 @@ def failed_file(on: Story, **facts: Any) -> tuple[str, dict[str, str]]:
     """Put a failed file into Writer; return its id and the event."""
     key = on.writer.add(**facts).key
     return key, {"type": "file.failed", "file_id": key}
+
+
+def fails(on: Story, **facts: str) -> str:
+    """Let a file fail, post it, and return its id."""
+    key, event = failed_file(on)
+    assert 202 == on.post("writer", event | facts).status
+    return key
 
 
 def sent(sim: Simulator, method: str = "POST") -> list[float]:

@@ -2,10 +2,9 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from story import SOON, Story, failed_file, sent, story
+from story import Story, failed_file, fails, healing, sent
 
 from relay.case import Stand
 
@@ -70,17 +69,8 @@ calls = [
 @pytest.fixture(scope="module")
 def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     """Run one relay with all these rules before the demo's."""
-    folder: Path = tmp_path_factory.mktemp("ends")
-    with story(folder, heals_after_s=0.1, first=RULES, writer=SOON) as told:
-        told.start()
+    with healing(tmp_path_factory.mktemp("ends"), RULES) as told:
         yield told
-
-
-def fails(on: Story, **facts: str) -> str:
-    """Let a file fail, post it, and return its id."""
-    key, event = failed_file(on)
-    assert 202 == on.post("writer", event | facts).status
-    return key
 
 
 def test_what_is_ignored_is_kept_with_the_reason(on: Story) -> None:

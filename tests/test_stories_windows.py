@@ -5,7 +5,7 @@ from pathlib import Path
 from signal import SIGKILL
 
 import pytest
-from story import SOON, Story, failed_file, sent, story, until
+from story import Story, failed_file, fails, healing, sent, until
 
 RULES = """
 [[rule]]
@@ -54,16 +54,8 @@ expect = { when = { type = "export.done" }, within = "1s", by = "{file_id}", see
 @pytest.fixture
 def on(tmp_path: Path) -> Iterator[Story]:
     """Run a relay with these rules before the demo's."""
-    with story(tmp_path, heals_after_s=0.1, first=RULES, writer=SOON) as told:
-        told.start()
+    with healing(tmp_path, RULES) as told:
         yield told
-
-
-def fails(on: Story, **facts: str) -> str:
-    """Let a file fail, post it, and return its id."""
-    key, event = failed_file(on)
-    assert 202 == on.post("writer", event | facts).status
-    return key
 
 
 def test_what_comes_within_a_window_is_one_call(on: Story) -> None:
