@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from ipaddress import IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path as FilePath
 from typing import Final
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from relay.event import Json
 from relay.inner import body_path, header, holes, pattern, template
 from relay.place import Path
 from relay.provider import Auth, Limit, Listing, Paging, Provider, Sign, Storm, Timeouts
+from relay.reach import Address, Network, Reach, denied
 from relay.schema import (
     ActionFile,
     AuthFile,
@@ -35,6 +37,13 @@ SINCE: Final = "since"
 """What relay itself fills in: from when on a watch reads a log."""
 
 
+_NAME: Final = re.compile(r"(?!.*(^|\.)(\d+|0x[0-9a-f]*)\.?$)[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
+"""
+A host's name in letters, digits, hyphens and underscores. One that ends in a number is an address to some
+and a name to others (``127.1``, ``0x7f000001``; WHATWG URL 3.5), so it is neither here.
+"""
+
+
 def base_url_flaw(url: str, *, allow_http: bool) -> str:
     """Say what is wrong with a base URL, never repeating it: it may hold a password."""
     if not url.isascii() or re.search(r"[\x00-\x20\x7f\\{}\"<>^`|]", url):
@@ -44,7 +53,7 @@ def base_url_flaw(url: str, *, allow_http: bool) -> str:
         parts.port  # noqa: B018  # reading it checks it
     except ValueError:
         return "expected a URL such as https://api.example.com"
-    if parts.scheme not in {"https", "http"} or not parts.hostname:
+    if parts.scheme not in {"https", "http"} or not parts.hostname or ("[" in url) != (":" in parts.hostname):
         return "expected a URL such as https://api.example.com"
     if parts.scheme == "http" and not allow_http:
         return "expected https://, got http://, which anyone on the way can read"
@@ -52,9 +61,35 @@ def base_url_flaw(url: str, *, allow_http: bool) -> str:
         return "a user name or password can't stand in the URL"
     if "?" in url or "#" in url:
         return "a query or fragment can't stand in the base URL"
+    if not _address(parts.hostname) and not _NAME.fullmatch(parts.hostname):
+        return "expected a host's name, or an address in its usual form"
+    if parts.port == 0:
+        return "a port can't be 0"
     if any(step in {".", ".."} for step in parts.path.split("/")):
         return "'.' and '..' can't stand in the base URL's path"
     return ""
+
+
+def host_flaw(url: str, reach: Reach) -> tuple[str, str]:
+    """Say why the host of a sound base URL can't be reached, and a way out; names are asked at each call."""
+    host = (urlsplit(url).hostname or "").removesuffix(".")
+    if host == "localhost" or host.endswith(".localhost"):  # RFC 6761 6.3
+        why, networks = denied("127.0.0.1", reach), '"127.0.0.1/32", "::1/128"'
+    elif address := _address(host):
+        why, networks = denied(address, reach), f'"{ip_network(address)}"'
+    else:
+        return "", ""
+    what, _, closed = why.partition(" (allow_networks")
+    return what and f"{host} is {what}", closed and f"allow_networks = [{networks}]"
+
+
+def _address(host: str) -> Address | None:
+    """Read *host* as an address, IPv4 in IPv6 as IPv4; None: it is a name."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return None
+    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
 
 
 def asked(doc: Document) -> tuple[frozenset[str], frozenset[str]] | None:
@@ -94,10 +129,8 @@ def compile_provider(
     """Check the whole *doc*, and return its provider if its form is right; problems go to the document."""
     whole = doc.fit(ProviderFile)
     auth = _auth(doc)
-    base_url, allow_http = doc.at(("base_url",)), doc.at(("allow_http",)) is True
-    if isinstance(base_url, str) and (flaw := base_url_flaw(base_url, allow_http=allow_http)):
-        hint = "allow_http = true, on a network of your own" if "got http://" in flaw else ""
-        doc.wrong(("base_url",), flaw, hint)
+    reach = _reach(doc)
+    _base_url(doc, reach)
     outcomes = compile_outcomes(doc, ())
     actions = {}
     for key in doc.keys("action"):
@@ -120,6 +153,7 @@ def compile_provider(
         title=whole.title,
         docs=whole.docs,
         base_url=whole.base_url,
+        reach=reach,
         auth=auth,
         limit=_limit(whole.limit),
         timeouts=Timeouts(**whole.timeouts.model_dump()),
@@ -131,6 +165,52 @@ def compile_provider(
         secrets=secrets,
         files=files,
     )
+
+
+def _base_url(doc: Document, reach: Reach) -> None:
+    """Check where the provider is said to be, as far as that can be told without asking for its name."""
+    url = doc.at(("base_url",))
+    if not isinstance(url, str):
+        return
+    if flaw := base_url_flaw(url, allow_http=True):
+        doc.wrong(("base_url",), flaw)
+        return
+    if flaw := base_url_flaw(url, allow_http=doc.at(("allow_http",)) is True):
+        doc.wrong(("base_url",), flaw, "allow_http = true, on a network of your own")
+    flaw, hint = host_flaw(url, reach)
+    if flaw:
+        doc.wrong(("base_url",), flaw, hint)
+
+
+def _reach(doc: Document) -> Reach:
+    """Read ``allow_networks``: the addresses that the provider's host may have, besides public ones."""
+    found: list[Network] = []
+    given = doc.at(("allow_networks",))
+    for number, text in enumerate(given if isinstance(given, list) else ()):
+        if not isinstance(text, str):
+            continue
+        path: Path = ("allow_networks", number)
+        try:
+            found.append(network := ip_network(text))
+        except ValueError:
+            doc.wrong(path, f"expected a network such as 10.1.0.0/16, got {text!r}", _nearest_network(text))
+            continue
+        if network.num_addresses == 1 and (why := denied(network[0], Reach(networks=(network,)))):
+            doc.wrong(path, f"{network[0]} is {why}", "nothing lets a call go there")
+        elif network.version == 6 and network.subnet_of(_MAPPED):
+            doc.wrong(path, "IPv4 in IPv6 is judged as IPv4", "write it as IPv4: 10.1.0.0/16")
+    return Reach(networks=tuple(found))
+
+
+_MAPPED: Final = IPv6Network("::ffff:0:0/96")
+
+
+def _nearest_network(text: str) -> str:
+    """Return a hint for a network whose address has bits beyond its length."""
+    try:
+        return f"did you mean {ip_network(text, strict=False)}?"
+    except ValueError:
+        return ""
 
 
 def _listing(doc: Document, path: Path, name: str, file: ListingFile) -> Listing:
@@ -203,6 +283,11 @@ def _auth(doc: Document) -> Auth | None:
             at = (*path, "value") if path == ("auth",) else (*path, "headers", name)
             header(doc, (*path, "header") if path == ("auth",) else at, name)
             _holes(doc, at, value, known)
+        if auth.headers and not any(_asked(auth)):
+            at = (*path, "value") if path == ("auth",) else (*path, "headers")
+            doc.wrong(
+                at, "asks for no secret, and a secret is never written in the file", "use {secret.token}"
+            )
         compiled[path] = Auth(headers=auth.headers, sign=sign)
     chosen = doc.at(("auth",))
     match chosen:

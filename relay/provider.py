@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 from relay.event import Json, Millis
+from relay.reach import Reach
 from relay.secret import Secret
 
 
@@ -48,6 +49,7 @@ class Request:
     headers: tuple[tuple[str, str], ...]
     body: bytes | Upload = b""
     timeouts: Timeouts = field(default_factory=Timeouts)
+    reach: Reach = field(default_factory=Reach)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +228,7 @@ class Provider:
     title: str
     docs: str = ""
     base_url: str
+    reach: Reach = field(default_factory=Reach)  #: the addresses that its host may have
     auth: Auth
     limit: Limit = field(default_factory=Limit)
     timeouts: Timeouts = field(default_factory=Timeouts)

@@ -21,6 +21,9 @@ from relay.template import Get, fill, kind, names, needed, plain, text
 EXACT: Final = 1 << 53
 """A JSON number from here on may have been rounded on its way: as an id it can't be trusted (RFC 8259 6)."""
 
+LONGEST_URL: Final = 1 << 15
+"""Bytes of a whole URL: servers take 8 to 16 KiB, and what none would take is no call."""
+
 _HEADER: Final = re.compile(r"[\x20-\x7e\t]*")
 
 
@@ -140,6 +143,8 @@ def _signed(provider: Provider, shape: Shape, filled: _Filled, now: Millis) -> R
         url += "?" + "&".join(
             f"{quote(key, safe='')}={quote(value, safe='')}" for key, value in filled.params
         )
+    if len(url) > LONGEST_URL:
+        raise Unfit(f"the address becomes longer than {LONGEST_URL} bytes")
     headers = {"Accept": "application/json", **filled.headers}
     if shape.json is not None:
         headers["Content-Type"] = "application/json"
@@ -157,6 +162,7 @@ def _signed(provider: Provider, shape: Shape, filled: _Filled, now: Millis) -> R
         headers=tuple(headers.items()),
         body=body if filled.upload is None else filled.upload,
         timeouts=provider.timeouts,
+        reach=provider.reach,
     )
 
 
@@ -260,6 +266,7 @@ def _text(name: str, spec: Value, value: Json) -> str:
         raise Unfit(f"{name} is empty")
     if CONTROL.search(value):
         raise Unfit(f"{name} holds a control character")
+    _json(name, value)  # half of a character can't go anywhere
     if len(value.encode()) > spec.max:
         raise Unfit(f"{name} is longer than {spec.max} bytes")
     if spec.format == "uuid" and not _is_uuid(value):

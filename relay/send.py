@@ -12,7 +12,7 @@ import httpx
 
 from relay import __version__
 from relay.provider import Answer, Fault, Reply, Request, Timeouts, Upload
-from relay.wire import AiohttpTransport, may_have_left
+from relay.wire import REACH, AiohttpTransport, may_have_left
 
 MOST: Final = 1 << 20
 """Bytes of an answer that are read to judge it."""
@@ -87,10 +87,11 @@ def _wired(request: Request, files: ExitStack) -> httpx.Request:
     headers = [*request.headers, *(ours for ours in OURS if ours[0].lower() not in given)]
     limits = request.timeouts
     timeout = {"connect": limits.connect, "write": limits.write, "read": limits.read, "pool": None}
+    terms = {"timeout": timeout, REACH: request.reach}
     match request.body:
         case bytes() as content:
             return httpx.Request(
-                request.method, request.url, headers=headers, content=content, extensions={"timeout": timeout}
+                request.method, request.url, headers=headers, content=content, extensions=terms
             )
         case Upload() as upload:
             # Fields go as nameless files: so a name may come twice, and it is multipart without files, too.
@@ -99,9 +100,7 @@ def _wired(request: Request, files: ExitStack) -> httpx.Request:
             ]
             for name, path, media in upload.files:
                 parts.append((name, (path.name, files.enter_context(_opened(upload.root, path)), media)))
-            return httpx.Request(
-                request.method, request.url, headers=headers, files=parts, extensions={"timeout": timeout}
-            )
+            return httpx.Request(request.method, request.url, headers=headers, files=parts, extensions=terms)
 
 
 class _Unreadable(Exception):

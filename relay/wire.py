@@ -5,28 +5,38 @@ An httpx transport over aiohttp. Whatever goes wrong, `may_have_left` tells whet
 handed to a socket, and the class of the error agrees: `httpx.ConnectError`, `ConnectTimeout` and
 `LocalProtocolError` mean that none was, every other `httpx.TransportError` that some may have been.
 
+Addresses are checked where they are used: all that a name server says before any is tried, and each again as
+its socket is made. A connection goes to the checked address itself: no name is asked for twice in between.
+
 What we rely on in aiohttp 3.14 beyond its documentation, each held by a test in test_wire.py:
 
 * A middleware is called inside the loop that resends idempotent methods over a stale connection, and that
   loop knows aiohttp's errors only. Ours leave as httpx's, so nothing is ever sent twice.
 * `Payload.write_with_length` is called once, before anything was written, and `StreamWriter.write` puts the
   head and the first piece into the transport without giving way to another task. So the moment is exact.
+* Every connection begins with `socket_factory`, with the address that is then connected to: also one that
+  stands in the URL, for which no resolver is asked.
 * `ResponseHandler.should_close` is true once anything came in unasked; `read_timeout` alone starts no clock.
 """
 
 import asyncio
 import os
+import socket
 import ssl
+from functools import partial
 from typing import TYPE_CHECKING, Final, Self, cast
 
 import aiohttp
 import httpx
-from aiohttp.abc import AbstractResolver, AbstractStreamWriter
+from aiohttp.abc import AbstractResolver, AbstractStreamWriter, ResolveResult
 from yarl import URL
+
+from relay.reach import Reach, denied
 
 if TYPE_CHECKING:
     from aiohttp.client_middlewares import ClientHandlerType
     from aiohttp.client_proto import ResponseHandler
+    from aiohttp.connector import AddrInfoType
     from aiohttp.http import StreamWriter
 
 KEEP_ALIVE_S: Final = 4.0
@@ -42,6 +52,8 @@ refused for its size is an answer that is lost."""
 
 STALE: Final = "connection gone stale"
 SENT: Final = "relay.sent"
+REACH: Final = "relay.reach"
+"""The request's extension that says which addresses it may reach; without it, public ones."""
 
 
 def may_have_left(request: httpx.Request) -> bool:
@@ -64,7 +76,9 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     Timeouts are those of ``request.extensions["timeout"]``, in seconds; None waits for ever. *connect* covers
     name, TCP and TLS; *write* ends a request whose bytes stop moving; *read* ends a silence, though not one
     after a 1xx answer (aiohttp stops its clock there), so the caller keeps a limit for the whole. *pool* has
-    no meaning: nobody waits for a connection. Raises `httpx.TransportError`. Lives in one event loop.
+    no meaning: nobody waits for a connection. ``request.extensions[REACH]`` says where it may go; connections
+    are used again only by requests that may go to the same places. Raises `httpx.TransportError`. Lives in
+    one event loop.
     """
 
     def __init__(
@@ -72,7 +86,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     ) -> None:
         self._tls = tls
         self._resolver = resolver
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: dict[Reach, aiohttp.ClientSession] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send *request*; return as soon as the head of the answer is there."""
@@ -96,7 +110,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         try:
             head = [(name.decode("ascii"), value.decode()) for name, value in request.headers.raw]
             url = URL(str(request.url), encoded=True)
-            answer = await self._opened().request(
+            answer = await self._opened(request.extensions.get(REACH, Reach())).request(
                 request.method,
                 url,
                 data=body,
@@ -120,20 +134,22 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close every connection."""
-        if self._session is not None:
-            await self._session.close()
+        for session in self._sessions.values():
+            await session.close()
 
     def _trusted(self) -> ssl.SSLContext:
         if self._tls is None:
             self._tls = system_trust()
         return self._tls
 
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
+    def _opened(self, reach: Reach) -> aiohttp.ClientSession:
+        if reach not in self._sessions:
+            # aiodns, where it is installed, knows other names than the operator's own tools do
+            resolver = self._resolver or aiohttp.ThreadedResolver()
+            self._sessions[reach] = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    # aiodns, where it is installed, knows other names than the operator's own tools do
-                    resolver=self._resolver or aiohttp.ThreadedResolver(),
+                    resolver=_Guarded(resolver, reach),
+                    socket_factory=partial(_socket, reach),
                     limit=0,
                     keepalive_timeout=KEEP_ALIVE_S,
                 ),
@@ -144,7 +160,40 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 auto_decompress=False,
                 trust_env=False,
             )
-        return self._session
+        return self._sessions[reach]
+
+
+class _Denied(OSError):
+    """An address that this request must not reach."""
+
+
+class _Guarded(AbstractResolver):
+    """A resolver whose answer counts only if a request with this *reach* may go to all of it."""
+
+    def __init__(self, resolver: AbstractResolver, reach: Reach) -> None:
+        self._resolver = resolver
+        self._reach = reach
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Return every address of *host*. Raises an OSError where one is denied: no other is picked then."""
+        found = await self._resolver.resolve(host, port, family)
+        for one in found:
+            if why := denied(one["host"], self._reach):
+                raise _Denied(f"address refused: {host} is {one['host']}, {why}")
+        return found
+
+    async def close(self) -> None:
+        """Nothing to close: the resolver is shared."""
+
+
+def _socket(reach: Reach, where: "AddrInfoType") -> socket.socket:
+    """Make the socket for a connection to *where*, if it may be reached."""
+    family, kind, proto, _, address = where
+    if why := denied(address[0], reach):
+        raise _Denied(f"address refused: {address[0]} is {why}")
+    return socket.socket(family, kind, proto)
 
 
 class _Broken(Exception):
@@ -302,6 +351,8 @@ def _translated(error: Exception, body: _Body) -> httpx.TransportError:
 def _why(error: Exception, body: _Body) -> str:
     """Say what happened in plain words, without the address: it may hold a secret."""
     match error:
+        case aiohttp.ClientConnectorError() if isinstance(error.os_error, _Denied):
+            return str(error.os_error)
         case aiohttp.ClientConnectorDNSError():
             return f"name not found: {body.request.url.host}"
         case aiohttp.ClientConnectorCertificateError():

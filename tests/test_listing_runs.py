@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import orjson
 from rulesfiles import ROOT
+from wires import HERE
 
 from relay.demo.docflow import DocflowSim
 from relay.demo.flatfile import FlatfileSim
@@ -52,7 +53,7 @@ def watched(
         return events, pages
 
     with sim.serve() as url:
-        return asyncio.run(go(replace(provider, base_url=url)))
+        return asyncio.run(go(replace(provider, base_url=url, reach=HERE)))
 
 
 def secret(provider: str, name: str) -> str:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from wires import BODY, LOOPS, OK, Peer, Server, Shot, Trust, answers, request, run, serving, shoot
+from wires import BODY, HERE, LOOPS, OK, Peer, Server, Shot, Trust, answers, request, run, serving, shoot
 
-from relay.wire import AiohttpTransport, may_have_left
+from relay.wire import REACH, AiohttpTransport, may_have_left
 
 
 def test_exactly_the_request_arrives() -> None:
@@ -29,7 +29,11 @@ def test_exactly_the_request_arrives() -> None:
             try:
                 url = server.url.replace("127", "user:word@127") + "/a%2Fb/%7e;c=,d?q=%20+&e=%C3%A4&f"
                 wanted = httpx.Request(
-                    "POST", url, headers=[(n.encode(), v.encode()) for n, v in headers], content=b"{}"
+                    "POST",
+                    url,
+                    headers=[(n.encode(), v.encode()) for n, v in headers],
+                    content=b"{}",
+                    extensions={REACH: HERE},
                 )
                 assert None is (await shoot(transport, wanted)).error
             finally:
@@ -58,7 +62,13 @@ def test_a_header_that_could_become_two_is_refused(name: str, value: bytes) -> N
         async with serving(answers) as server:
             transport = AiohttpTransport()
             try:
-                wanted = httpx.Request("POST", server.url, headers=[(name.encode(), value)], content=b"{}")
+                wanted = httpx.Request(
+                    "POST",
+                    server.url,
+                    headers=[(name.encode(), value)],
+                    content=b"{}",
+                    extensions={REACH: HERE},
+                )
                 return await shoot(transport, wanted), server
             finally:
                 await transport.aclose()
@@ -107,7 +117,11 @@ def test_a_body_that_fails_has_left_from_its_first_piece_on(
             transport = AiohttpTransport()
             try:
                 wanted = httpx.Request(
-                    "POST", server.url, headers={"Content-Length": "4"}, stream=Stream(*pieces)
+                    "POST",
+                    server.url,
+                    headers={"Content-Length": "4"},
+                    stream=Stream(*pieces),
+                    extensions={REACH: HERE},
                 )
                 return await shoot(transport, wanted), server
             finally:
@@ -131,6 +145,7 @@ def test_the_environment_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mon
         "HOME": ".",
         "SSLKEYLOGFILE": "keys",
         "SSL_CERT_FILE": "ca.pem",
+        "REQUESTS_CA_BUNDLE": "none.pem",
     }.items():
         monkeypatch.setenv(name, str(tmp_path / value))
     trust.ca.cert_pem.write_to_path(tmp_path / "ca.pem")  # the operator's own CA, as OpenSSL wants it named

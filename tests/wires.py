@@ -1,22 +1,26 @@
 """A server below HTTP, scripted stage by stage, that writes down every byte it gets; and shots at it."""
 
 import asyncio
+import datetime as dt
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+import aiohttp
 import httpx
 import trustme
 import uvloop
 
 from relay.provider import Answer, Request, Timeouts, Upload
+from relay.reach import Reach
 from relay.send import Sender
-from relay.wire import AiohttpTransport, may_have_left
+from relay.wire import REACH, AiohttpTransport, may_have_left
 
 T = TypeVar("T")
 
@@ -24,6 +28,7 @@ NOTHING_LEFT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.LocalProtocolErr
 SHORT = Timeouts(connect=1, write=1, read=1, total=2)
 METHODS = ("POST", "PUT")
 BODY = b'{"file_ids": ["1862f090"]}'
+HERE = Reach(networks=(ip_network("127.0.0.0/8"),))
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
@@ -163,7 +168,7 @@ class Shot:
 def request(url: str, method: str = "POST", body: bytes = BODY, **limits: float) -> httpx.Request:
     """Return a request with short limits."""
     timeout = {"connect": 2.0, "write": 2.0, "read": 2.0, "pool": None} | limits
-    return httpx.Request(method, url, content=body, extensions={"timeout": timeout})
+    return httpx.Request(method, url, content=body, extensions={"timeout": timeout, REACH: HERE})
 
 
 async def shoot(transport: AiohttpTransport, wanted: httpx.Request) -> Shot:
@@ -209,10 +214,11 @@ class Trust:
 
     ca: trustme.CA = field(default_factory=lambda: trustme.CA(key_type=trustme.KeyType.ECDSA))
 
-    def server(self, name: str) -> ssl.SSLContext:
+    def server(self, name: str, *, expired: bool = False) -> ssl.SSLContext:
         """Return the settings of a server of that name."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.ca.issue_cert(name).configure_cert(context)
+        ends = dt.datetime(2020, 1, 1, tzinfo=dt.UTC) if expired else None
+        self.ca.issue_cert(name, not_after=ends).configure_cert(context)
         return context
 
     def client(self) -> ssl.SSLContext:
@@ -231,7 +237,7 @@ async def answers(peer: Peer) -> None:
 def call(url: str, body: bytes | Upload = b"{}", timeouts: Timeouts = SHORT) -> Request:
     """Return what a provider's action would be rendered to."""
     headers = (("Authorization", "Bearer sesame"), ("X-Disable-Hooks", "true"))
-    return Request(method="POST", url=url, headers=headers, body=body, timeouts=timeouts)
+    return Request(method="POST", url=url, headers=headers, body=body, timeouts=timeouts, reach=HERE)
 
 
 async def sent(
@@ -255,3 +261,24 @@ def says(data: bytes) -> Script:
         await peer.say(data)
 
     return script
+
+
+class Book(aiohttp.abc.AbstractResolver):
+    """A name server that says what we like; each name it was asked for is written down."""
+
+    def __init__(self, says: Callable[[str], Sequence[str]]) -> None:
+        self.says = says
+        self.asked: list[str] = []
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[aiohttp.abc.ResolveResult]:
+        """Answer as getaddrinfo does."""
+        self.asked.append(host)
+        return [
+            {"hostname": host, "host": one, "port": port, "family": family, "proto": 0, "flags": 0}
+            for one in self.says(host)
+        ]
+
+    async def close(self) -> None:
+        """Nothing to close."""

@@ -247,6 +247,9 @@ class StormFile(Strict):
     )
 
 
+NETWORKS: Final = "networks that its host may be in, besides public ones: 10.1.0.0/16"
+
+
 class ProviderFile(Strict):
     """``providers/NAME.toml``: a service that can be asked to try again."""
 
@@ -254,6 +257,7 @@ class ProviderFile(Strict):
     docs: str = Field(_PROVIDER["docs"], description="where its documentation is")
     base_url: str = Field(description="https://host, and a path if all requests share one")
     allow_http: bool = Field(default=False, description="base_url may be http://")
+    allow_networks: list[str] = Field([], description=NETWORKS)
     auth: Annotated[str | OneHeader, either(str, "text", OneHeader)] = Field(
         "", description="a name of [auths.NAME], or { header, value }"
     )
@@ -274,6 +278,7 @@ class SettingsFile(Strict, extra="allow"):
 
     base_url: str = Field("", description="another host")
     allow_http: bool = Field(default=False, description="base_url may be http://")
+    allow_networks: list[str] = Field([], description=NETWORKS)
     auth: str = Field("", description="one of the provider's auths")
     limit: LimitFile = Field(LimitFile(), description="another limit")
     timeouts: TimeoutsFile = Field(TimeoutsFile(), description="other timeouts")
