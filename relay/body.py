@@ -12,7 +12,9 @@ from relay.event import Json
 DEEPEST: Final = 64
 """Levels of lists and tables that are read."""
 
-_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+MOST: Final = 100_000
+"""Values in one body, of whatever kind: 1 MiB of events has some twenty thousand."""
+
 _LONG_INTEGER: Final = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}(?![0-9.eE])")
 _KEY_OR_TEXT: Final = re.compile(rb'("(?:[^"\\]++|\\.)*+")(\s*:\s*)?', re.DOTALL)
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}]|[^\s"\[\]{}:,]+', re.DOTALL)
@@ -26,14 +28,19 @@ def parse(body: bytes) -> Json:
     """
     Read *body* as JSON, so that no two readers can disagree about it.
 
-    Raises Unparsable for what is not UTF-8 JSON (RFC 8259), NaN, lone surrogates, more than 64 levels,
-    integers beyond 64 bits (orjson would make them floats: a wrong id) and keys that stand twice.
+    Raises Unparsable for what is not UTF-8 JSON (RFC 8259), NaN, lone surrogates, more than 64 levels or
+    100,000 values, integers beyond 64 bits (orjson would make them floats: a wrong id) and keys that stand
+    twice. Takes time and memory in proportion to the body's length, whatever stands in it.
     """
+    # What is too much is not even built. The strings, too, may have commas and brackets in them, so most
+    # bodies are known to be small enough by the first look.
+    if _least(body) > MOST and _least(_bones(body)) > MOST:
+        raise Unparsable(f"more than {MOST} values")
     try:
         data: Json = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise Unparsable(f"not JSON: {error}") from None
-    bones = _STRING.sub(b"", body)
+    bones = _bones(body)
     for match in _LONG_INTEGER.finditer(bones):
         if not -(1 << 63) <= int(match.group()[:40]) < 1 << 64:
             raise Unparsable(f"an integer beyond 64 bits: {match.group()[:24].decode()}")
@@ -43,11 +50,29 @@ def parse(body: bytes) -> Json:
     return data
 
 
+def _least(bones: bytes) -> int:
+    """Return how many values there are at least: each comma parts two, and each bracket opens one."""
+    return max(bones.count(b",") + 1, bones.count(b"[") + bones.count(b"{"))
+
+
+def _bones(body: bytes) -> bytes:
+    """
+    Return JSON text without its strings.
+
+    A backslash stands in strings only, so it can go with what it escapes; every second quote then ends a
+    string. Of what is not JSON something is left, too: that is found out later.
+    """
+    return b"".join(body.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2])
+
+
 def _members(data: Json) -> int:
-    """Count the members of all objects. Raises Unparsable below 64 levels."""
-    members, level, here = 0, 0, [data]
+    """Count the members of all objects. Raises Unparsable below 64 levels, and for too many values."""
+    members, values, level, here = 0, 0, 0, [data]
     while here:
         level += 1
+        values += len(here)
+        if values > MOST:
+            raise Unparsable(f"more than {MOST} values")
         below: list[Json] = []
         for value in here:
             if isinstance(value, dict):

@@ -16,6 +16,9 @@ ADMIN: Final = "RELAY_ADMIN_TOKEN"
 LEAST_TOKEN: Final = 16
 """Bytes of an admin's token."""
 
+SIZES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+"""Units of a size."""
+
 MAGIC: Final = b"SQLite format 3\0"
 """How every SQLite file begins that is not empty."""
 
@@ -30,6 +33,9 @@ class Config:
     port: int = 8080
     grace_s: float = 20.0  #: how long running calls may take to end after SIGTERM
     reload: bool = True  #: whether changed files are noticed; on SIGHUP they are read anyway
+    connections: int = 2048  #: that senders may hold at once
+    allow_hosts: tuple[str, ...] = ()  #: names by which relay may be asked for; none: any
+    min_free: int = 256 << 20  #: bytes of the database's disk below which no events are taken; 0: not watched
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)  #: where ``env:NAME`` looks
 
 
@@ -48,6 +54,22 @@ def admin_token(environ: Mapping[str, str]) -> Secret | None:
         what = f"expected {LEAST_TOKEN} bytes or more, got {len(token)}"
         raise ConfigError([Problem(file=ADMIN, what=what, hint=hint)])
     return Secret(token, f"env:{ADMIN}")
+
+
+def size(text: str) -> int:
+    """Read ``0``, ``512KiB``, ``256MiB`` or ``1GiB`` as bytes. Raises ValueError."""
+    match = re.fullmatch(r"([0-9]{1,9}) ?([KMG]iB|B)?", text, re.ASCII)
+    if match is None:
+        raise ValueError(f"expected a size such as 512KiB, 256MiB or 1GiB, got {text!r}")
+    return int(match[1]) * SIZES[match[2] or "B"]
+
+
+def host_name(text: str) -> str:
+    """Return a host's name as `relay.web.guard` compares it. Raises ValueError for what is none."""
+    name = text.strip().lower()
+    if re.fullmatch(r"\[[0-9a-f:.]+\]|[a-z0-9_][a-z0-9._-]*", name, re.ASCII) is None:
+        raise ValueError(f"expected a host's name without scheme and port, got {text!r}")
+    return name
 
 
 def admin_file(db: Path) -> Path:

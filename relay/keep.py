@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import itertools
 import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from relay.engine import Engine
@@ -55,6 +57,8 @@ class Keeper:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._begun: dict[int, float] = {}  # when each that is not done was asked for, the oldest first
+        self._number = itertools.count()
         self.broken: StoreError | None = None
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="relay-keeper", daemon=True)
@@ -74,9 +78,25 @@ class Keeper:
             raise StoreError("the database is closed: relay is stopping")
         loop = asyncio.get_running_loop()
         job = _Job(lambda store: method(store, *args, **kwargs), loop, loop.create_future())
-        self._jobs.put(job)
-        result: T = await job.future
+        mine = next(self._number)
+        self._begun[mine] = monotonic()
+        try:
+            self._jobs.put(job)
+            result: T = await job.future
+        finally:
+            del self._begun[mine]
         return result
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait for the disk, those under way among them."""
+        return len(self._begun)
+
+    @property
+    def age_s(self) -> float:
+        """How many seconds the oldest of them has waited; 0 if none does."""
+        oldest = next(iter(self._begun.values()), None)
+        return 0.0 if oldest is None else monotonic() - oldest
 
     def close(self) -> None:
         """Finish what waits, then close the database; what comes later gets StoreError."""

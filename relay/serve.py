@@ -4,12 +4,14 @@ import asyncio
 import errno
 import ipaddress
 import os
+import resource
 import signal
 import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 import orjson
 import structlog
@@ -19,8 +21,13 @@ from relay.app import MADE, build
 from relay.config import Config, admin_file
 from relay.errors import ConfigError, Problem, RelayError
 from relay.secret import Secret
+from relay.web.door import SPARE, Door, Terms
+from relay.web.protocol import behind
 
 log = structlog.get_logger()
+
+MOST_DESCRIPTORS: Final = 1 << 20
+"""Asked for where the system sets no limit."""
 
 
 class Server(uvicorn.Server):
@@ -49,10 +56,12 @@ def serve(config: Config) -> int:
 
     app = build(config, on_broken=on_broken)
     listener = _listen(config.host, config.port)
+    places = min(config.connections, max(_descriptors() - SPARE, 1))
+    door = Door(Terms(connections=places), app.state.tally)
     server = Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=behind(door),  # httptools: h11 answers smuggled requests
             loop="uvloop",
             ws="none",
             lifespan="off",  # ours: uvicorn skips its end in a hurry, and makes tracebacks of its errors
@@ -92,7 +101,7 @@ def serve(config: Config) -> int:
             loop.add_signal_handler(number, leave, number)
         host, port = listener.getsockname()[:2]
         async with app.router.lifespan_context(app):
-            log.info("relay.listening", url=_url(host, port))
+            log.info("relay.listening", url=_url(host, port), connections=places)
             with _announced(admin_file(config.db), _url(_reached(host), port), app.state.admin):
                 await server.serve(sockets=[listener])
 
@@ -147,6 +156,17 @@ def _write(place: Path, content: bytes) -> None:
     except OSError:
         fresh.unlink(missing_ok=True)
         raise
+
+
+def _descriptors() -> int:
+    """Allow this process as many descriptors as it may allow itself; return how many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with suppress(OSError, ValueError):  # some systems allow less than they say
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return most if soft == resource.RLIM_INFINITY else soft
 
 
 def _loop() -> asyncio.AbstractEventLoop:

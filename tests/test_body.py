@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from relay.body import DEEPEST, Unparsable, parse, redact
+from relay.body import DEEPEST, MOST, Unparsable, parse, redact
 
 TOKEN = "_accessToken"
 SECRET = "s3cr3t-t0k3n-7f"
@@ -101,6 +101,27 @@ def test_a_key_that_stands_twice_is_refused(body: bytes) -> None:
 def test_equal_keys_of_different_objects_are_fine() -> None:
     """Keys are told apart object by object, and colons in text are no keys."""
     assert {"a": {"a": [{"a": ":"}, {"a": '":"'}]}} == parse(b'{"a":{"a":[{"a":":"},{"a":"\\":\\""}]}}')
+
+
+@pytest.mark.parametrize(
+    ("opening", "one", "each", "closing", "others"),
+    [
+        (b"[", b"1", 1, b"]", 1),
+        (b"[", b"{}", 1, b"]", 1),
+        (b"[", b"[[]]", 2, b"]", 1),
+        (b"[", b'{"a":1}', 2, b"]", 1),
+        (b'{"a": [', b'",[{"', 1, b"]}", 2),
+    ],
+)
+def test_100_000_values_are_read_and_one_more_is_refused(
+    opening: bytes, one: bytes, each: int, closing: bytes, others: int
+) -> None:
+    """Lists, objects and what stands in them count alike; commas and brackets inside of texts do not."""
+    number = (MOST - others) // each
+    body = opening + b",".join([one] * number)
+
+    assert parse(body + closing)
+    assert refused(body + b",1,1" + closing)
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ def ready(on: Story) -> tuple[int, int]:
 def test_a_full_disk_is_no_death(small: Path) -> None:
     """Without room relay is alive and not ready, and takes nothing; with room again it goes on by itself."""
     with story(small) as on:
-        relay = on.start()
+        relay = on.start("--min-free", "0")
         before = ready(on)
         filler = small / "filler"
         with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):

@@ -16,6 +16,8 @@ from relay.log import scrub
 from relay.reload import InForce
 from relay.store import Store
 from relay.web.problem import problem
+from relay.web.shed import Disk
+from relay.web.tally import Tally
 
 PROBE_S: Final = 2.0
 """Seconds that the disk has to take one write."""
@@ -32,6 +34,10 @@ async def livez(_: Request) -> Response:
 async def readyz(request: Request) -> Response:
     """Say 200 only if an insert would be on the disk now: one is made. The rules are told beside."""
     keep: Keeper = request.app.state.keep
+    disk: Disk = request.app.state.disk
+    tally: Tally = request.app.state.tally
+    if why := disk.low():
+        return problem(503, "Not ready", why)
     try:
         async with asyncio.timeout(PROBE_S):
             await keep(Store.pulse, now_ms())
@@ -39,8 +45,13 @@ async def readyz(request: Request) -> Response:
         return problem(503, "Not ready", str(error))
     except TimeoutError:
         return problem(503, "Not ready", f"the disk took more than {PROBE_S:.0f} s")
-    told = {"ready": True, "rules": _rules(request.app.state.in_force)}
+    told = {"ready": True, "rules": _rules(request.app.state.in_force), "edge": turned_away(tally)}
     return Response(orjson.dumps(told) + b"\n", media_type="application/json")
+
+
+def turned_away(tally: Tally) -> dict[str, int]:
+    """Say how many requests and connections the edge has turned away since the start, by the log's words."""
+    return {name: tally.totals[f"edge.{name}"] for name in ("shed", "limited", "refused", "slow", "full")}
 
 
 def _rules(in_force: InForce) -> dict[str, Any]:

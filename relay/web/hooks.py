@@ -1,24 +1,35 @@
-"""Where do events come in?  ``POST /hooks/{source}``."""
+"""Where do events come in?  ``POST /hooks/{source}``, and OPTIONS for those that ask first."""
 
 from collections import defaultdict
+from http import HTTPStatus
+from typing import Any, Final
 
 import orjson
 import structlog
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from relay.errors import Rejected
 from relay.event import as_name
-from relay.intake import Intake
+from relay.intake import Intake, Taken
+from relay.source import Incoming
 
 log = structlog.get_logger()
 
 DEFAULT_BYTES = 1 << 20
 
+BARE: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT})
+"""Statuses whose answers have no body (RFC 9110 15.3.5 and 15.3.6)."""
+
 
 async def receive(request: Request) -> Response:
-    """Take one event: 202 when it is on the disk, 200 with the first one's id for a duplicate."""
+    """
+    Take one delivery: the source's status when its events are on the disk.
+
+    It is 200 with the first one's id for a duplicate, and for a handshake.
+    """
     intake: Intake = request.app.state.intake
     name = request.path_params["source"]
     source = intake.source(name)
@@ -26,12 +37,47 @@ async def receive(request: Request) -> Response:
         log.warning("hook.refused", source=as_name(name), why="compressed")
         raise Rejected(415, "Content-Encoding not supported", "send the body as it is")
     body = await _read(request, as_name(name), source.max_bytes if source else DEFAULT_BYTES)
+    incoming = Incoming(
+        headers=_headers(request),
+        body=body,
+        token=request.path_params.get("token", ""),
+        query=request.scope["query_string"].decode("latin-1"),
+        method=request.method,
+    )
+    return _answer(await intake.take(name, incoming))
+
+
+def _answer(taken: Taken) -> Response:
+    if taken.greeting is not None:
+        # What a stranger wrote is repeated: no browser may take it for a page.
+        return Response(
+            taken.greeting.body,
+            headers={"Content-Type": taken.greeting.kind, "X-Content-Type-Options": "nosniff"},
+        )
+    status = HTTPStatus.OK if taken.duplicate else taken.status
+    if status in BARE:
+        return Response(status_code=status)
+    told: dict[str, Any] = {"event": taken.events[0], "calls": taken.calls, "duplicate": taken.duplicate}
+    if len(taken.events) > 1:
+        told["events"] = list(taken.events)
+    return Response(orjson.dumps(told), status, media_type="application/json")
+
+
+async def asked(request: Request) -> Response:
+    """Tell a sender whether it may post (CloudEvents HTTP webhook 4): 200, or 403, or 405 without a word."""
+    intake: Intake = request.app.state.intake
+    told = intake.permit(request.path_params["source"], _headers(request))
+    if told is None:
+        raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "POST"})
+    return Response(headers=dict(told))
+
+
+def _headers(request: Request) -> dict[str, tuple[str, ...]]:
+    """Return all values of each header, its name in lower case."""
     headers: defaultdict[str, list[str]] = defaultdict(list)
     for key, value in request.headers.items():
         headers[key].append(value)
-    taken = await intake.take(name, headers, body, request.path_params.get("token", ""))
-    told = {"event": taken.event, "calls": taken.calls, "duplicate": taken.duplicate}
-    return Response(orjson.dumps(told), 200 if taken.duplicate else 202, media_type="application/json")
+    return {key: tuple(values) for key, values in headers.items()}
 
 
 async def _read(request: Request, source: str, most: int) -> bytes:
@@ -57,4 +103,6 @@ async def _read(request: Request, source: str, most: int) -> bytes:
 ROUTES = [
     Route("/hooks/{source}", receive, methods=["POST"]),
     Route("/hooks/{source}/{token}", receive, methods=["POST"]),
+    Route("/hooks/{source}", asked, methods=["OPTIONS"]),
+    Route("/hooks/{source}/{token}", asked, methods=["OPTIONS"]),
 ]

@@ -28,6 +28,7 @@ async def on_rejected(_: Request, error: Exception) -> Response:
     assert isinstance(error, Rejected)
     # The rest of a body that is too large is still on its way.
     headers = {"Connection": "close"} if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else {}
+    headers |= {"Retry-After": "60"} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
     return problem(error.status, error.title, error.why, headers)
 
 
@@ -47,9 +48,10 @@ async def on_http_error(_: Request, error: Exception) -> Response:
     return problem(error.status_code, HTTPStatus(error.status_code).phrase, headers=error.headers)
 
 
-async def on_gone(_: Request, error: Exception) -> Response:
+async def on_gone(request: Request, error: Exception) -> Response:
     """Say to the log alone that the sender hung up before its body was here: nobody reads the answer."""
-    log.info("hook.left", why=str(error) or "the sender closed the connection before its body was here")
+    if "relay.cut" not in request.scope.get("extensions", {}):  # it was our door, which has told its reasons
+        log.info("hook.left", why=str(error) or "the sender closed the connection before its body was here")
     return problem(400, "Incomplete body")
 
 
