@@ -224,7 +224,7 @@ class Document:
             case ("source", _, "secrets", *_):
                 return True
             case ("provider", _, str(key), *_):
-                return key not in {"limit", "timeouts", "tries", "allow_http", "storm"}
+                return key not in {"limit", "timeouts", "tries", "allow_http", "allow_networks", "storm"}
             case _:
                 return False
 

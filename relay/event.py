@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, TypeAlias, Union
+from typing import Final, Literal, TypeAlias, Union
 
 Millis: TypeAlias = int
 """An instant: milliseconds since 1970, UTC. Every engine keeps it as BIGINT."""
@@ -52,6 +52,7 @@ class Trust(StrEnum):
     VERIFIED = "verified"  #: a signature over the body was right
     AUTHENTICATED = "authenticated"  #: a shared token was right; the body could be anybody's
     UNATTEMPTED = "unattempted"  #: the operator said that anyone may post here
+    FAILED = "failed"  #: it did not show who it is: refused, and never an event
 
 
 class Decision(StrEnum):
@@ -103,6 +104,8 @@ class Event:
     digest: str  #: SHA-256 of the signed bytes, hex
     received_at: Millis
     happened_at: Millis | None = None  #: where the source says it
+    resource: str | None = None  #: what it is about, where the source says it
+    tells: Literal["failed", "recovered", ""] = ""  #: what it says of it, as its source reads it
     verified: Trust
     headers: Mapping[str, str] = field(default_factory=dict)  #: those worth keeping, lower case
     body: bytes  #: the raw bytes, less what the source redacts

@@ -1,51 +1,15 @@
-"""What to look for, what to do about it, and from whom to hear."""
+"""What to look for, and what to do about it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal, Protocol
 
 from relay.case import Policy
-from relay.event import Around, Json, Millis, Trust
-from relay.provider import Meets, Provider
+from relay.event import Json, Millis, Trust
+from relay.provider import Provider
 from relay.secret import Secret
-
-DAY_MS = 86_400_000
-
-
-class Condition(Meets, Protocol):
-    """A compiled pattern over events that can say why one does not meet it."""
-
-    def meets(self, data: Json, around: Around = ..., /) -> bool:
-        """Say whether *data*, and what came *around* it, meet the pattern."""
-        ...
-
-    def miss(self, data: Json, around: Around = ..., /) -> object | None:
-        """Return the first condition that failed, to be shown with ``str``; None if all is met."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """Who may post to ``/hooks/NAME``, how that is known, and where its events keep their ids."""
-
-    name: str
-    verify: Literal["hmac", "token", "none"]
-    secrets: tuple[Secret, ...] = ()  #: several = rotation
-    header: str = "authorization"  #: hmac: the signature's; token: the token's
-    place: Literal["header", "path"] = "header"  #: where a token stands
-    algorithm: Literal["sha256", "sha512", "sha1"] = "sha256"
-    encoding: Literal["hex", "base64"] = "hex"
-    prefix: str = ""  #: required before the signature or token, then stripped: ``sha256=``, ``Bearer ``
-    delivery: tuple[str, ...] = ()  #: first that is there: ``header:x-github-delivery``, ``body:src.id``
-    type: tuple[str, ...] = ()  #: the same for the event's type
-    time: tuple[str, ...] = ()  #: the same for when it happened
-    recovered: Condition | None = None  #: the event that says that a resource is well
-    asked: tuple[str, ...] = ()  #: headers that rules ask for: they are kept
-    redact: tuple[str, ...] = ()  #: JSON member names whose values are cut before anything is stored
-    max_bytes: int = 1 << 20
-    dedupe_ms: Millis = 7 * DAY_MS  #: how long a delivery is known as a duplicate
+from relay.source import Condition, Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +121,6 @@ class Ruleset:
 
     def secrets(self) -> tuple[Secret, ...]:
         """Every secret in use, for the net that keeps them out of logs and the database."""
-        holders = [s.secrets for s in self.sources.values()]
+        holders = [source.secrets() for source in self.sources.values()]
         holders += [tuple(p.secrets.values()) for p in self.providers.values()]
         return tuple(secret for held in holders for secret in held)

@@ -39,6 +39,9 @@ def find(doc: Document, path: Path, text: str, environ: Mapping[str, str] | None
     if not value:
         doc.wrong(path, f"{variable or file} is {flaw}")
         return None
+    if re.search(r"[\ud800-\udfff]", value):  # so Python reads a variable's odd bytes
+        doc.wrong(path, f"{variable or file} is not UTF-8")
+        return None
     if re.search(r"[\x00-\x1f\x7f]", value):
         doc.wrong(path, f"{variable or file} holds a control character", "a line end in the middle?")
         return None

@@ -1,5 +1,7 @@
 """Small builders: a value with everything that a test does not care about already in it."""
 
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,9 @@ from relay.provider import (
     Value,
 )
 from relay.render import checked, request
-from relay.rule import Aim, Rule, Ruleset, Source
+from relay.rule import Aim, Rule, Ruleset
 from relay.secret import Secret
+from relay.source import Incoming, Source, Way
 from relay.trial import PageTrial, Trial
 
 NOW: Millis = 1_700_000_000_000
@@ -167,15 +170,25 @@ def reply(status: int = 200, data: Any = None, *, whole: bool = True, **headers:
 
 
 def source(**more: Any) -> Source:
-    """Return a source that signs its bodies as GitHub does."""
+    """Return a source that signs its bodies as GitHub does; *more* may say its one way otherwise."""
     given: dict[str, Any] = {
-        "name": "github",
         "verify": "hmac",
         "secrets": (Secret("It's a Secret to Everybody", "env:HOOK"),),
         "header": "x-hub-signature-256",
         "prefix": "sha256=",
     }
-    return Source(**given | more)
+    given |= {key: more.pop(key) for key in WAY & more.keys()}
+    return Source(**{"name": "github", "ways": (Way(**given),)} | more)
+
+
+WAY = frozenset(each.name for each in fields(Way))
+
+
+def incoming(body: bytes, headers: Mapping[str, str] | None = None, **more: Any) -> Incoming:
+    """Return a delivery whose headers have one value each."""
+    return Incoming(
+        headers={key.lower(): (value,) for key, value in (headers or {}).items()}, body=body, **more
+    )
 
 
 def rule(**more: Any) -> Rule:

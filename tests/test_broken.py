@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ BROKEN_ENVIRON = {
     "API_TOKEN": "api-token",
     "EMPTY": "",
     "SHORT": "fifteen-bytes..",
+    **{f"HOOK_{number}": f"hook-token-number-{number}" for number in (2, 3, 4)},
+    "BYTES_15": b64encode(bytes(15)).decode(),
+    "BYTES_31": b64encode(bytes(31)).decode(),
 }
 
 
@@ -62,7 +66,7 @@ def test_there_are_many() -> None:
     assert 150 <= len(FILES)
     assert themes == {
         *("toml", "keys", "types", "names", "ends", "windows", "patterns", "templates", "tests"),
-        *("secrets", "watches"),
+        *("secrets", "watches", "ways"),
     }
 
 

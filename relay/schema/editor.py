@@ -6,7 +6,8 @@ from typing import Any, Final, Literal, TypeAlias
 from pydantic import BaseModel
 
 from relay.schema.providers import ProviderFile
-from relay.schema.rules import PresetFile, RulesFile
+from relay.schema.rules import RulesFile
+from relay.schema.sources import PresetFile
 from relay.schema.units import DURATION
 
 Schema: TypeAlias = dict[str, Any]
@@ -124,6 +125,9 @@ def _language(*, events: bool) -> dict[str, Schema]:
             "$verified": {**field, "description": "how far its sender is known"},
             "$id": {**field, "description": "its id"},
             "$received_at": {**field, "description": "when it came, in milliseconds since 1970"},
+            "$resource": {**field, "description": "what it is about, as the source finds it"},
+            "$failed": {**field, "description": "if it says, as the source reads it, that it has failed"},
+            "$recovered": {**field, "description": "if it says, as the source reads it, that it is well"},
             "$headers": {**field, "description": "its headers, by their names in small letters"},
         }
     # What stands alone in a field is a pattern over what is in it, unless a key of it is an operator.

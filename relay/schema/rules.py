@@ -1,12 +1,12 @@
-"""What may stand in ``rules.toml``, and in a source's preset?"""
+"""What may stand in ``rules.toml``?"""
 
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
 from relay.case import Policy
-from relay.rule import Source
 from relay.schema.providers import SettingsFile
+from relay.schema.sources import SourceFile
 from relay.schema.units import (
     Duration,
     Instant,
@@ -24,54 +24,6 @@ from relay.schema.units import (
 )
 
 _POLICY: Final = defaults(Policy)
-_SOURCE: Final = defaults(Source)
-
-
-class PresetFile(Strict):
-    """``sources/NAME.toml``: how a well-known sender proves who it is, and where it keeps its ids."""
-
-    verify: Literal["hmac", "token", "none"] | None = Field(
-        None, description="how senders prove who they are"
-    )
-    header: str = Field(_SOURCE["header"], description="the header of the signature or token")
-    place: Literal["header", "path"] = Field(
-        _SOURCE["place"], alias="in", description="where the token stands"
-    )
-    algorithm: Literal["sha256", "sha512", "sha1"] = Field(
-        _SOURCE["algorithm"], description="the HMAC's hash"
-    )
-    encoding: Literal["hex", "base64"] = Field(
-        _SOURCE["encoding"], description="how the signature is written"
-    )
-    prefix: str = Field(
-        _SOURCE["prefix"],
-        description="what stands before the signature or token; a token in Authorization has 'Bearer '",
-    )
-    delivery: Texts = Field(
-        [], description="where the id of a delivery is: body:src.id or header:x-id; first found"
-    )
-    type: Texts = Field([], description="where the type of an event is, in the same way")
-    time: Texts = Field([], description="where the time is at which it happened, in the same way")
-    redact: Texts = Field([], description="names of JSON members to cut before anything is stored")
-    max_bytes: int = Field(_SOURCE["max_bytes"], ge=1, description="the largest body taken, in bytes")
-    dedupe: Duration = Field(
-        said(_SOURCE["dedupe_ms"]),
-        validate_default=True,
-        description="how long a delivery is known as a duplicate",
-    )
-    recovered: Table | None = Field(
-        None, description="a pattern over the body of an event that says: it is well"
-    )
-
-
-class SourceFile(PresetFile):
-    """``[source.NAME]``: who may post to /hooks/NAME."""
-
-    preset: str = Field("", description="a file of sources/ that fills in the rest")
-    secrets: Texts = Field([], description="env:NAME or file:/path; several while one replaces another")
-    i_know_this_is_unauthenticated: Literal[True] | None = Field(
-        None, description='must be true with verify = "none": anyone can post events here'
-    )
 
 
 class WantedCallFile(Strict):
