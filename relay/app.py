@@ -8,6 +8,7 @@ from typing import Final
 
 import structlog
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 
 from relay import __version__
 from relay.clock import now_ms
@@ -18,11 +19,15 @@ from relay.intake import Intake
 from relay.keep import Keeper
 from relay.log import scrub
 from relay.reload import InForce, Reloader, read, tell_orphans
+from relay.ring import Ring
 from relay.secret import Secret
 from relay.send import Sender
 from relay.store import Store
 from relay.web import api, health, hooks
+from relay.web.guard import Guard
 from relay.web.problem import HANDLERS
+from relay.web.shed import Disk, Shed
+from relay.web.tally import Tally
 from relay.work import Worker
 
 log = structlog.get_logger()
@@ -58,7 +63,8 @@ def build(config: Config, *, on_broken: Callable[[], None] = lambda: None) -> St
         await keep(Store.arm, rules.watches, now_ms())
         await keep(Store.resume)
         tell_orphans(await keep(Store.counts), rules)
-        app.state.keep, app.state.intake = keep, Intake(in_force, keep, worker.wake)
+        app.state.disk = Disk(config.db.absolute().parent, config.min_free)
+        app.state.keep, app.state.intake = keep, Intake(in_force, keep, worker.wake, ring=Ring(send))
         app.state.wake, app.state.leave, app.state.reload = worker.wake, worker.leave, reloader.ask
         log.info(
             "relay.started",
@@ -85,11 +91,22 @@ def build(config: Config, *, on_broken: Callable[[], None] = lambda: None) -> St
             log.info("relay.stopped", finished=stopped.finished, given_back=stopped.given_back)
 
     routes = [*hooks.ROUTES, *health.ROUTES, *api.ROUTES]
-    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=HANDLERS)
-    app.state.admin, app.state.in_force = admin, in_force
+    tally = Tally()
+    edge = [
+        Middleware(Guard, hosts=_hosts(config), tally=tally),
+        Middleware(Shed, tally=tally),
+    ]
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=HANDLERS, middleware=edge)
+    app.state.admin, app.state.in_force, app.state.tally = admin, in_force, tally
     # A redirect would repeat the token in a path, to a host that the sender names, and lose the event.
     app.router.redirect_slashes = False
     return app
+
+
+def _hosts(config: Config) -> tuple[str, ...]:
+    """Return the names by which relay may be asked for; none: any. It always may by its address."""
+    own = f"[{config.host}]" if ":" in config.host else config.host
+    return (*config.allow_hosts, own.lower()) if config.allow_hosts else ()
 
 
 def _ended(task: "asyncio.Task[None]", keep: Keeper, on_broken: Callable[[], None]) -> None:

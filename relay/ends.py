@@ -14,8 +14,9 @@ from relay.match import Pattern
 from relay.place import Path, written
 from relay.policy import Knobs, compile_knobs
 from relay.provider import Provider, Storm
-from relay.rule import Aim, Condition, Expect, Rule, RuleTest, Throttle, Window
+from relay.rule import Aim, Expect, Rule, RuleTest, Throttle, Window
 from relay.schema import ActionFile, CallFile, EventFile, ExpectFile, RuleFile, RuleTestFile, ThrottleFile
+from relay.source import Condition
 from relay.template import needed
 
 PATTERNS: Final = frozenset({"when", "recovered", "approve", "expect", "test"})
@@ -26,7 +27,7 @@ FOREIGN: Final = re.compile(r"\s*(?:\{\{\s*([\w.$*-]+)\s*\}\}|\$\{\{?\s*([\w.$*-
 
 ENDS: Final = ("call", "calls", "person", "tell", "ignore")
 
-KNOWN: Final = ("$id", "$source", "$type", "$verified", "$received_at", "$headers")
+KNOWN: Final = ("$id", "$source", "$type", "$verified", "$received_at", "$resource", "$headers")
 """What templates know besides the body."""
 
 NEEDS: Final[Mapping[str, tuple[str, ...]]] = {

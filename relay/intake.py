@@ -1,87 +1,133 @@
 """What becomes of one delivery?  Verified, read, matched, planned and kept, before anyone is told so."""
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Final
 
 import structlog
 
 from relay import report
-from relay.body import Unparsable, parse, redact
 from relay.clock import now_ms
 from relay.deed import Plan
-from relay.errors import Rejected, Unfit
-from relay.event import Does, Event, Millis, Trust, as_name, new_id
+from relay.errors import Rejected
+from relay.event import Does, Event, Millis, Trust, as_name
+from relay.greet import Greeting, greet, permit
 from relay.keep import Keeper
-from relay.moment import instant
+from relay.log import scrub
 from relay.plan import plan
 from relay.reload import InForce
-from relay.rule import Source
+from relay.ring import Ring
+from relay.source import Incoming, Source
 from relay.store import Recorded, Store
-from relay.template import at, plain
-from relay.verify import Flaw, verify, waste
+from relay.unpack import unpack
+from relay.verify import Proof, verify, waste
 
 log = structlog.get_logger()
 
-KEPT_HEADERS: Final = frozenset({"content-type", "user-agent", "traceparent"})
-"""Stored with an event, beside those that hold its delivery id and type; the rest may hold credentials."""
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """What the sender is told: the event's id, the calls that it caused, and if it was there before."""
+    """
+    What the sender is told: its events' ids, the calls that they caused, and if all were there before.
 
-    event: str
-    calls: int
-    duplicate: bool
+    Or it is greeted: then nothing was kept.
+    """
+
+    events: tuple[str, ...] = ()
+    calls: int = 0
+    duplicate: bool = False
+    status: int = 202  #: of an event that was kept
+    greeting: Greeting | None = None
 
 
 class Intake:
     """The way in."""
 
     def __init__(
-        self, in_force: InForce, keep: Keeper, wake: Callable[[], None], clock: Callable[[], Millis] = now_ms
+        self,
+        in_force: InForce,
+        keep: Keeper,
+        wake: Callable[[], None],
+        clock: Callable[[], Millis] = now_ms,
+        ring: Ring | None = None,
     ) -> None:
         self._in_force, self._keep, self._wake, self._clock = in_force, keep, wake, clock
+        self._ring = ring  #: without it, senders whose keys have to be fetched are not known
 
     def source(self, name: str) -> Source | None:
         """Return a source by its name in the path."""
         return self._in_force.rules.sources.get(name)
 
-    async def take(self, name: str, headers: Mapping[str, Iterable[str]], body: bytes, token: str) -> Taken:
+    async def take(self, name: str, incoming: Incoming) -> Taken:
         """
-        Take one delivery in; return when it is committed to disk.
+        Take one delivery in; return when all that it holds is committed to disk.
 
-        *headers* maps lower-case names to all their values; *token* is the path's last part, if any.
-        Raises Rejected (401) for a sender that is not known, StoreError if it could not be kept.
+        Raises Rejected: 401 for a sender that is not known, 503 if that can't be told now, 413 for too many
+        events at once; StoreError if it could not be kept.
         """
         began, rules = perf_counter(), self._in_force.rules
-        source = rules.sources.get(name)
+        source, size = rules.sources.get(name), len(incoming.body)
         if source is None:
-            waste(body)
-            log.warning("hook.refused", source=as_name(name), why="unknown_source", bytes=len(body))
+            waste(incoming.body)
+            log.warning("hook.refused", source=as_name(name), why="unknown_source", bytes=size)
             raise _nobody()
-        trust = verify(source, headers, body, token)
-        if isinstance(trust, Flaw):
-            log.warning("hook.refused", source=source.name, why=trust.value, bytes=len(body))
+        now = self._clock()
+        proof = await self._proof(source, incoming, now)
+        if proof.trust is Trust.FAILED:
+            log.warning("hook.refused", source=source.name, why=proof.flaw, bytes=size)
             raise _nobody()
-        event = received(source, headers, body, trust, self._clock())
-        made = plan(event, rules, event.received_at)
-        recorded = await self._keep(
-            Store.record,
-            event,
-            made,
-            version=rules.version,
-            dedupe_ms=source.dedupe_ms,
-        )
-        if recorded.moves or recorded.windows:
+        try:
+            events = unpack(source, _scrubbed(incoming), proof.trust, now, proof.signed)
+        except Rejected:
+            log.warning("hook.refused", source=source.name, why="too_many_events", bytes=size)
+            raise
+        if greeting := greet(source, events):
+            log.info("hook.greeted", source=source.name, type=events[0].type, secret=proof.by or None)
+            return Taken(status=200, greeting=greeting)
+        made = [(event, plan(event, rules, event.received_at)) for event in events]
+        recorded = await self._keep(Store.record_all, made, version=rules.version, dedupe_ms=source.dedupe_ms)
+        if any(one.moves or one.windows for one in recorded):
             self._wake()
-        tell(event, made, recorded, bytes=len(body), took_ms=round((perf_counter() - began) * 1000, 1))
-        report.moves(recorded.moves)
-        report.turns(recorded.turns)
-        return Taken(recorded.event, len(_queued(recorded)), recorded.duplicate)
+        took = round((perf_counter() - began) * 1000, 1)
+        for (event, planned), one in zip(made, recorded, strict=True):
+            tell(event, planned, one, secret=proof.by or None, bytes=len(event.body), took_ms=took)
+            report.moves(one.moves)
+            report.turns(one.turns)
+        return Taken(
+            events=tuple(one.event for one in recorded),
+            calls=sum(len(_queued(one)) for one in recorded),
+            duplicate=all(one.duplicate for one in recorded),
+            status=source.answer,
+        )
+
+    async def _proof(self, source: Source, incoming: Incoming, now: Millis) -> Proof:
+        """Verify, once more if keys had to be fetched for it. Raises Rejected (503) if they can't be."""
+        proof = verify(source, incoming, now, self._ring.keys if self._ring else None)
+        if self._ring is None or not proof.wants or proof.trust is not Trust.FAILED:
+            return proof
+        try:
+            new = await self._ring.fetch(proof.wants)
+        except Rejected:
+            log.warning("hook.refused", source=source.name, why="keys_not_fetched", bytes=len(incoming.body))
+            raise
+        return verify(source, incoming, now, self._ring.keys) if new else proof
+
+    def permit(self, name: str, headers: Mapping[str, Sequence[str]]) -> Mapping[str, str] | None:
+        """
+        Return the headers that let a sender post which asks by OPTIONS whether it may.
+
+        None: nobody may ask, as at a source that is not there. Raises Rejected (403) for a stranger.
+        """
+        source = self._in_force.rules.sources.get(name)
+        if source is None or not source.origins:
+            return None
+        origin = as_name(", ".join(headers.get("webhook-request-origin", ())))
+        told = permit(source, headers)
+        if told is None:
+            log.warning("hook.refused", source=source.name, why="unknown_origin", origin=origin)
+            raise Rejected(403, "Not permitted", "this origin may not post here")
+        log.info("hook.greeted", source=source.name, origin=origin)
+        return told
 
 
 def tell(event: Event, made: Plan, recorded: Recorded, **more: object) -> None:
@@ -115,59 +161,10 @@ def _queued(recorded: Recorded) -> list[str]:
     return [move.queue.id for move in recorded.moves if move.queue is not None]
 
 
-def received(
-    source: Source, headers: Mapping[str, Iterable[str]], body: bytes, trust: Trust, now: Millis
-) -> Event:
-    """Make an event of a verified delivery: redacted, read, with its ids."""
-    kept = redact(body, source.redact)
-    flaw, data = "", None
-    try:
-        data = parse(kept)
-    except Unparsable as error:
-        flaw = str(error)
-    named = (*source.delivery, *source.type, *source.time)
-    kept_headers = {*KEPT_HEADERS, *source.asked, *_headers(named)} - {source.header}
-    event = Event(
-        id=new_id("ev", now),
-        source=source.name,
-        type=None,
-        delivery=None,
-        digest=hashlib.sha256(body).hexdigest(),
-        received_at=now,
-        verified=trust,
-        headers={key: ", ".join(values)[:1024] for key, values in headers.items() if key in kept_headers},
-        body=kept,
-        data=data,
-        flaw=flaw,
-    )
-    happened = (instant(found) for one in source.time if (found := _found(one, event)) is not None)
-    return replace(
-        event,
-        type=_first(source.type, event),
-        delivery=_first(source.delivery, event),
-        happened_at=next((at for at in happened if at is not None), None),
-    )
-
-
-def _headers(references: Iterable[str]) -> set[str]:
-    return {one.removeprefix("header:") for one in references if one.startswith("header:")}
-
-
-def _first(references: Iterable[str], event: Event) -> str | None:
-    """Return the first of ``header:NAME`` and ``body:PATH`` that is there, as text."""
-    for reference in references:
-        found = _found(reference, event)
-        if found is not None and (shown := str(found).strip()):
-            return as_name(shown)
-    return None
-
-
-def _found(reference: str, event: Event) -> str | None:
-    kind, _, place = reference.partition(":")
-    try:
-        return event.headers.get(place) if kind == "header" else plain(at(event.data, place), place)
-    except Unfit:
-        return None
+def _scrubbed(incoming: Incoming) -> Incoming:
+    """Cut our own secrets out before anything is kept: a provider may tell what it was called with."""
+    headers = {name: tuple(map(scrub.text, values)) for name, values in incoming.headers.items()}
+    return replace(incoming, headers=headers, body=scrub.bytes(incoming.body))
 
 
 def _nobody() -> Rejected:

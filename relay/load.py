@@ -17,10 +17,12 @@ from relay.errors import ConfigError, Problem
 from relay.place import Path
 from relay.preset import compile_preset, compile_source, laid, watched
 from relay.provider import Provider
-from relay.rule import Rule, Ruleset, Source, Watch
+from relay.rule import Rule, Ruleset, Watch
 from relay.schema import RulesFile, SettingsFile, WatchFile
 from relay.secret import Secret
+from relay.source import Preset, Source, private
 from relay.vault import find
+from relay.way import shared
 
 BUILT_IN: Final = FilePath(__file__).parent
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -53,6 +55,22 @@ def load(
     return ruleset
 
 
+def preset(path: FilePath, source: str) -> Preset | None:
+    """
+    Return what the preset of a source of the rules at *path* tells of itself; None if it has none.
+
+    Raises ConfigError if the rules or the preset can't be read.
+    """
+    loader = _Loader(path, None)
+    top = loader.top()
+    own = top.part("source", source) if top else None
+    name = own.data.get("preset") if own else None
+    found = loader.preset(name) if isinstance(name, str) and name else None
+    if loader.problems:
+        raise ConfigError(loader.problems)
+    return found
+
+
 @dataclass(slots=True)
 class _Loader:
     """The files read so far, and what is wrong with them."""
@@ -64,7 +82,7 @@ class _Loader:
     seen: dict[str, bytes] = field(default_factory=dict)
 
     def load(self) -> Ruleset | None:
-        top = self._read(self.path, str(self.path), "--rules or RELAY_RULES says where it is")
+        top = self.top()
         added = {kind: self._beside(kind) for kind in ("sources", "providers")}
         if top is None:
             return None
@@ -96,6 +114,15 @@ class _Loader:
 
     # -- files --
 
+    def top(self) -> Layer | None:
+        """Read the rules themselves."""
+        return self._read(self.path, str(self.path), "--rules or RELAY_RULES says where it is")
+
+    def preset(self, name: str) -> Preset | None:
+        """Read one preset."""
+        layers = self._layers("sources", name, self._beside("sources"))
+        return compile_preset(Document(layers, self.problems), name) if layers else None
+
     def _read(self, path: FilePath, shown: str, where: str = "") -> Layer | None:
         layer, raw = read(path, shown, self.problems, where)
         # The name from this folder, so that the version is the same wherever the folder stands.
@@ -121,7 +148,7 @@ class _Loader:
     def _sources(self, rules: Document, top: Layer, added: Mapping[str, Layer | None]) -> dict[str, Source]:
         for name, layer in added.items():
             if layer:
-                compile_preset(Document([*self._layers("sources", name, added)], self.problems))
+                compile_preset(Document([*self._layers("sources", name, added)], self.problems), name)
         found = {}
         for name in rules.keys("source"):
             if not _NAME.fullmatch(name):
@@ -131,6 +158,9 @@ class _Loader:
             own = top.part("source", name)
             if own and (source := self._source(rules, name, own, added)):
                 found[name] = source
+        for name, other in shared(found):
+            hint = "each sender has its own: else what one has signed could be posted to the other"
+            rules.wrong(("source", name, "secrets"), f"the same secret as that of {other}", hint)
         return found
 
     def _source(
@@ -239,8 +269,10 @@ class _Loader:
         for path, _ in calling(rules, "rule"):
             sources_of(rules, (*path, "from"), known)
             if rule := ends.compile(rules, path):
-                secret = {sources[name].header for name in rule.sources if name in sources}
-                for name in sorted(secret & rule.headers):
+                secret = {
+                    header for name in rule.sources if name in sources for header in sources[name].proving()
+                }
+                for name in sorted(one for one in rule.headers if one in secret or private(one)):
                     what = f"the header {name} proves who sent the event, and is never kept"
                     rules.wrong(asking(rules, path, name), what, "no pattern or template can ask for it")
                 yield rule
@@ -280,7 +312,8 @@ def _asking(sources: Mapping[str, Source], rules: Iterable[Rule]) -> dict[str, S
         for name in rule.sources:
             asked.setdefault(name, set()).update(rule.headers)
     return {
-        name: replace(source, asked=tuple(sorted(asked.get(name, ())))) for name, source in sources.items()
+        name: replace(source, asked=tuple(sorted({*source.asked, *asked.get(name, ())})))
+        for name, source in sources.items()
     }
 
 

@@ -17,7 +17,8 @@ from relay.match import TOO_MUCH, Pattern
 from relay.provider import Action, Provider
 from relay.render import request
 from relay.resource import around_of, get_of, key_of, told, values_of
-from relay.rule import Aim, Condition, Rule, Ruleset, Source, Window
+from relay.rule import Aim, Rule, Ruleset, Window
+from relay.source import Condition, Source
 from relay.template import Get, text
 
 SHOWN: Final = 4_096

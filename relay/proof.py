@@ -19,7 +19,8 @@ from relay.provider import Request, Upload
 from relay.render import request
 from relay.replay import tried
 from relay.resource import around_of
-from relay.rule import Rule, Ruleset, RuleTest, Source
+from relay.rule import Rule, Ruleset, RuleTest
+from relay.source import Source
 
 EXPLAINED: Final = 20
 """Failed tests of all rules that are told which rules came nearest: that is as dear as there are rules."""
@@ -94,7 +95,7 @@ def failed(rules: Ruleset, samples: Iterable[RuleTest], now: Millis) -> Iterator
 
 def _event(rules: Ruleset, test: RuleTest, source: str, now: Millis) -> Event:
     """Make a test's event: it comes when it says that it happened, so that no test grows old."""
-    by = source_of(rules, source) or Source(name=source, verify="none")
+    by = source_of(rules, source) or Source(name=source, open=True)
     body = orjson.dumps(test.event) if test.raw is None else test.raw
     made = tried(rules, by, test.headers, body, now if test.now is None else test.now)
     at, age = made.received_at, test.age_ms

@@ -67,7 +67,7 @@ class Reading:
         """The values of the secrets, by the provider or source that holds them."""
         if self.rules is None:
             return {}
-        held = {f"source.{name}": one.secrets for name, one in self.rules.sources.items()}
+        held = {f"source.{name}": one.secrets() for name, one in self.rules.sources.items()}
         held |= {
             f"provider.{name}": tuple(one.secrets.values()) for name, one in self.rules.providers.items()
         }

@@ -11,15 +11,14 @@ from relay.body import Unparsable, parse
 from relay.deed import Deed, Plan, Wait
 from relay.engine import Row
 from relay.event import Decision, Does, Event, Millis, Part, Trust
-from relay.intake import received
 from relay.plan import plan, source_of
-from relay.rule import Ruleset, Source, Window
+from relay.rule import Ruleset, Window
+from relay.source import Source
 from relay.store import event as event_of
 from relay.store.windows import BODIES, BYTES
+from relay.unpack import read
+from relay.verify import best
 from relay.window import LATE, Became, Entered, Span, decided, discarded, entered, outcome, together
-
-TRUST: Final = {"hmac": Trust.VERIFIED, "token": Trust.AUTHENTICATED, "none": Trust.UNATTEMPTED}
-"""How far a sender is known that has proved itself as its source wants."""
 
 UNSENT: Final = "not sent: "
 """How the reason begins why a call can't be sent."""
@@ -31,17 +30,20 @@ UNSENT: Final = "not sent: "
 def tried(rules: Ruleset, source: Source, headers: Mapping[str, str], body: bytes, now: Millis) -> Event:
     """Make an event that has not come, as if its sender had proved itself."""
     # What only a watch brings in was asked for by relay itself.
-    trust = TRUST[source.verify] if source.name in rules.sources else Trust.VERIFIED
-    return received(source, {name.lower(): [value] for name, value in headers.items()}, body, trust, now)
+    trust = best(source) if source.name in rules.sources else Trust.VERIFIED
+    return read(source, {name.lower(): [value] for name, value in headers.items()}, body, trust, now)
 
 
 def again(row: Row, rules: Ruleset) -> Event:
     """Make the event of a stored row again, read as its source says in *rules*."""
     event = event_of(row)
+    if event.flaw:
+        # It was told when it came: a body may be sound JSON, and still not what its source takes.
+        return event
     source = source_of(rules, event.source)
     if source is not None:
         headers = {name: [value] for name, value in event.headers.items()}
-        fresh = received(source, headers, event.body, event.verified, event.received_at)
+        fresh = read(source, headers, event.body, event.verified, event.received_at)
         # A header that nobody asked for then is not there to be asked for now.
         return replace(
             fresh,
@@ -50,10 +52,9 @@ def again(row: Row, rules: Ruleset) -> Event:
             delivery=event.delivery,
             headers=event.headers,
             type=fresh.type or event.type,
+            resource=fresh.resource or event.resource,
             happened_at=event.happened_at if fresh.happened_at is None else fresh.happened_at,
         )
-    if event.flaw:
-        return event
     try:
         return replace(event, data=parse(event.body))
     except Unparsable as error:

@@ -36,6 +36,9 @@ def _envelope(event: Event) -> dict[str, Json]:
         "$verified": event.verified.value,
         "$received_at": event.received_at,
         "$headers": dict(event.headers),
+        "$resource": event.resource,
+        "$failed": event.tells == "failed",
+        "$recovered": event.tells == "recovered",
     }
 
 

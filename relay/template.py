@@ -33,6 +33,7 @@ ENVELOPE: Final[Mapping[str, str]] = {
     "$verified": r"\$verified",
     "$id": r"\$id",
     "$received_at": r"\$received_at",
+    "$resource": r"\$resource",
     "$headers.NAME": r"\$headers\.[^\s{}|\"]+",
     "$count": r"\$count",
     "$events": r"\$events(\..+)?",

@@ -20,9 +20,11 @@ from relay.look import judge_page, unread
 from relay.plan import plan, source_of
 from relay.provider import Answer, Listing, Reply, Request
 from relay.render import listing_request
-from relay.rule import Ruleset, Source, Watch
+from relay.rule import Ruleset, Watch
+from relay.source import Source
 from relay.store import Run, Settled, Sighting
 from relay.trial import PageTrial
+from relay.unpack import read
 
 log = structlog.get_logger()
 
@@ -147,7 +149,7 @@ def _sightings(
 
 def _event(item: Item, watch: Watch, source: Source, seen_at: Millis, now: Millis) -> Event:
     """Make an event of an item: verified, for we have asked the provider ourselves."""
-    event = intake.received(source, {}, scrub.bytes(item.event), Trust.VERIFIED, now)
+    event = read(source, {}, scrub.bytes(item.event), Trust.VERIFIED, now)
     # Whether an item is new is known by its id in the list. A second failure may look just like the first: of
     # all that was pushed, only the sender's own id of the delivery makes it the same.
     sighting = b"\0".join([item.event, watch.name.encode(), item.id.encode(), str(seen_at).encode()])

@@ -15,6 +15,7 @@ from zipfile import ZipFile
 
 import httpx
 import tomli_w
+from build import incoming
 from click.testing import Result
 from process import AS_SOLD, BUGS, DB, LUCKLESS, PATIENCE_S, ROOT, Relay, later, until
 from shell import relay as shell
@@ -22,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relay.call import Attempt, Call, Kind, State
 from relay.case import ENDS, Case, Moment, Stand
+from relay.clock import now_ms
 from relay.config import admin_file
 from relay.demo.docflow import DocflowSim
 from relay.demo.flatfile import FlatfileSim, event, forwarded
@@ -32,8 +34,8 @@ from relay.engine import Row, reader
 from relay.gate import Gate
 from relay.load import load
 from relay.rule import Ruleset
+from relay.sign import sign
 from relay.store import Store
-from relay.verify import sign
 
 __all__ = [
     "SOON", "Relay", "Story", "Told", "failed_file", "fails", "forward", "healing", "hook", "sent", "story",
@@ -107,8 +109,15 @@ class Story:
     def post(self, source: str, event: Any, headers: Mapping[str, str] | None = None) -> Told:
         """Sign an event as its source would, and post it; bytes go as they are."""
         body = event if isinstance(event, bytes) else json.dumps(event).encode()
-        signed, token = sign(self.rules.sources[source], body)
-        return self.send("POST", hook(source, token), body, {**signed, **(headers or {})})
+        token, shown = self.signed(source, body, headers)
+        return self.send("POST", hook(source, token), body, shown)
+
+    def signed(
+        self, source: str, body: bytes, headers: Mapping[str, str] | None = None
+    ) -> tuple[str, dict[str, str]]:
+        """Return the token for the path and the headers with which a source takes *body*."""
+        shown = sign(self.rules.sources[source], incoming(body, headers), now_ms())
+        return shown.token, {name: values[0] for name, values in shown.headers.items()}
 
     def send(self, method: str, path: str, body: Any = b"", headers: Mapping[str, str] | None = None) -> Told:
         """Send anything at all."""
@@ -283,7 +292,11 @@ def story(
         for sim in sims:
             if slow is not None:
                 sim.app.add_middleware(Slow, wait=slow)
-            base: dict[str, Any] = {"base_url": sim.start(), "allow_http": True}
+            base: dict[str, Any] = {
+                "base_url": sim.start(),
+                "allow_http": True,
+                "allow_networks": ["127.0.0.1/32"],
+            }
             stack.callback(sim.stop)
             (folder / "providers" / f"{sim.name}.toml").write_text(
                 tomli_w.dumps({**base, **files.get(sim.name, {})})

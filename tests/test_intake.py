@@ -14,26 +14,25 @@ from structlog.testing import capture_logs
 from relay.case import Case, Failure, Moment, Move, Policy, Recovery, Stand
 from relay.errors import Rejected, StoreBusy
 from relay.event import LONGEST_NAME, Decision, Event, Json, Trust
-from relay.intake import Intake, Taken, received
+from relay.intake import Intake, Taken
 from relay.keep import Keeper
 from relay.reload import InForce
-from relay.rule import Source
 from relay.secret import Secret
+from relay.source import Incoming, Source, Way
 from relay.store import Recorded, Store
 from relay.storm import Turn
+from relay.unpack import read
 
 SOURCE = Source(
     name="flatfile",
-    verify="token",
-    secrets=(Secret("a-token-of-a-good-length", "env:T"),),
-    prefix="Bearer ",
+    ways=(Way(verify="token", secrets=(Secret("a-token-of-a-good-length", "env:T"),), prefix="Bearer "),),
     delivery=("header:x-delivery-id", "body:src.id", "body:id"),
     type=("body:topic",),
     recovered=pattern({"topic": "job:completed"}),
     redact=("_accessToken",),
     dedupe_ms=60_000,
 )
-TOKEN = {"authorization": ["Bearer a-token-of-a-good-length"]}
+TOKEN = {"authorization": ("Bearer a-token-of-a-good-length",)}
 FAILED: dict[str, Json] = {"topic": "job:failed", "id": "us_evt_1", "context": {"jobId": "us_jb_1"}}
 
 
@@ -71,25 +70,27 @@ class Kept:
         self.answers, self.wakes = list(answers), 0
         self.asked: list[tuple[Any, ...]] = []
 
-    async def __call__(self, method: Any, *args: Any, **kwargs: Any) -> Recorded:
+    async def __call__(self, method: Any, *args: Any, **kwargs: Any) -> tuple[Recorded, ...]:
         """Note one job of the store."""
-        assert Store.record is method
-        self.asked.append((*args, kwargs))
+        assert Store.record_all is method
+        ((event, plan),) = args[0]
+        self.asked.append((event, plan, kwargs))
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        plan = args[1]
-        return answer if answer.duplicate else replace(answer, decision=plan.decision, deed=plan.deed)
+        return (answer if answer.duplicate else replace(answer, decision=plan.decision, deed=plan.deed),)
 
     def wake(self) -> None:
         """Note that the worker is woken."""
         self.wakes += 1
 
-    def take(self, body: bytes, headers: Mapping[str, list[str]] = TOKEN, name: str = "flatfile") -> Taken:
+    def take(
+        self, body: bytes, headers: Mapping[str, tuple[str, ...]] = TOKEN, name: str = "flatfile"
+    ) -> Taken:
         """Let one delivery in."""
         rules = replace(ruleset(rule()), sources={"flatfile": SOURCE})
         intake = Intake(InForce(rules), cast(Keeper, self), self.wake, lambda: NOW)
-        return asyncio.run(intake.take(name, headers, body, ""))
+        return asyncio.run(intake.take(name, Incoming(headers=headers, body=body)))
 
 
 def recorded(*moves: Move, turns: tuple[Turn, ...] = ()) -> Recorded:
@@ -143,7 +144,9 @@ WELL = move(Stand.WATCHING, Stand.RECOVERED, "recovered", id="case_2")
 def test_the_sender_learns_how_many_calls_it_made(calls: int, wakes: int, answer: Recorded) -> None:
     """Those that its event queued: what joins a case that is known makes none. The worker hears of moves."""
     keep = Kept(answer)
-    assert Taken(answer.event, calls, answer.duplicate) == keep.take(orjson.dumps(FAILED))
+    assert Taken(events=(answer.event,), calls=calls, duplicate=answer.duplicate) == keep.take(
+        orjson.dumps(FAILED)
+    )
     assert wakes == keep.wakes
 
 
@@ -160,10 +163,10 @@ def test_what_is_not_kept_is_not_told() -> None:
     [
         ("unknown_source", "writer", TOKEN),
         ("missing_header", "flatfile", {}),
-        ("wrong_secret", "flatfile", {"authorization": ["Bearer no"]}),
+        ("wrong_secret", "flatfile", {"authorization": ("Bearer no",)}),
     ],
 )
-def test_strangers_are_refused(why: str, name: str, headers: dict[str, list[str]]) -> None:
+def test_strangers_are_refused(why: str, name: str, headers: dict[str, tuple[str, ...]]) -> None:
     """One answer for all, the reason in the log alone, and nothing is kept."""
     keep = Kept()
     with capture_logs() as lines, pytest.raises(Rejected) as caught:
@@ -202,6 +205,7 @@ def test_one_line_says_what_became_of_an_event() -> None:
         "became": ["opened", "recovered"],
         "calls": ["call_1"],
         "dead": None,
+        "secret": "env:T",
         "bytes": len(orjson.dumps(FAILED)),
     } == wide
     assert ["case.opened", "case.recovered", "storm.began"] == [line["event"] for line in lines[1:]]
@@ -219,11 +223,11 @@ def test_the_line_says_why_nothing_can_be_sent() -> None:
     assert [True, False] == [line["flaw"] is None for line in lines]
 
 
-# -- received --
+# -- read --
 
 
 def made(body: bytes, headers: Mapping[str, list[str]] | None = None, by: Source = SOURCE) -> Event:
-    return received(by, headers or {}, body, Trust.VERIFIED, NOW)
+    return read(by, headers or {}, body, Trust.VERIFIED, NOW)
 
 
 def test_a_secret_in_a_body_is_never_kept() -> None:

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from rulesfiles import ENVIRON, PROVIDERS, ROOT, SMALL, problems, with_provider,
 
 from relay.load import load
 from relay.provider import Limit, Timeouts
+from relay.reach import Reach
 from relay.rule import Ruleset
 
 
@@ -93,16 +95,17 @@ def test_how_a_sender_proves_itself(
     """Only Authorization has 'Bearer ' by itself, and another verify leaves the preset's proof behind."""
     document = with_source(secrets=["env:WRITER_HOOK_SECRET"], **keys)
 
-    source = load(write(tmp_path, document), ENVIRON).sources["extra"]
+    (way,) = load(write(tmp_path, document), ENVIRON).sources["extra"].ways
 
-    assert (header, prefix, place) == (source.header, source.prefix, source.place)
+    assert (header, prefix, place) == (way.header, way.prefix, way.place)
 
 
 def test_no_verify_must_be_said_out_loud(tmp_path: Path) -> None:
     """With i_know_this_is_unauthenticated, anyone may post."""
     document = with_source(verify="none", i_know_this_is_unauthenticated=True)
 
-    assert "none" == load(write(tmp_path, document), ENVIRON).sources["extra"].verify
+    found = load(write(tmp_path, document), ENVIRON).sources["extra"]
+    assert (True, ()) == (found.open, found.ways)
 
 
 def test_a_provider_in_no_use_needs_no_secrets(tmp_path: Path) -> None:
@@ -120,12 +123,18 @@ def test_a_called_provider_needs_its_secrets(tmp_path: Path) -> None:
 def test_settings_change_only_what_they_name(tmp_path: Path) -> None:
     """[provider.NAME] is laid over the provider's file, key by key."""
     document = with_provider(
-        base_url="http://127.0.0.1:8000", allow_http=True, limit={"burst": 3}, timeouts={"read": 1}, tries=2
+        base_url="http://127.0.0.1:8000",
+        allow_http=True,
+        allow_networks=["127.0.0.0/8"],
+        limit={"burst": 3},
+        timeouts={"read": 1},
+        tries=2,
     )
 
     provider = load(write(tmp_path, document), ENVIRON).providers["flatfile"]
 
     assert "http://127.0.0.1:8000" == provider.base_url
+    assert Reach(networks=(ip_network("127.0.0.0/8"),)) == provider.reach
     assert Limit(every_ms=100, burst=3, concurrency=4) == provider.limit
     assert Timeouts(connect=5, write=10, read=1, total=60) == provider.timeouts
     assert 2 == provider.tries

@@ -184,7 +184,7 @@ def test_a_secrets_file_is_looked_at_too(desk: Desk) -> None:
     (line,) = desk.said("rules.loaded")
     assert ["source.flatfile"] == line["secrets_changed"]
     assert line["before"] == line["rule_version"]
-    (held,) = desk.in_force.rules.sources["flatfile"].secrets
+    (held,) = desk.in_force.rules.sources["flatfile"].secrets()
     assert "a-new-token-of-a-good-length" == held.reveal()
     assert "***" == scrub.text(held.reveal())
 

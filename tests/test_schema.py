@@ -10,8 +10,8 @@ from relay import schema
 from relay.case import Policy
 from relay.compile import base_url_flaw
 from relay.provider import Action, Check, Limit, Listing, Paging, Provider, Storm, Timeouts, Value
-from relay.rule import Source
 from relay.schema import duration, every_ms, said
+from relay.source import Source
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,25 @@ def test_an_event_and_its_calls_come_back_as_they_went_in(store: Door) -> None:
     assert calls[::-1] == store(Store.calls)
 
 
+def test_the_events_of_one_delivery_are_kept_together_or_not_at_all(store: Door) -> None:
+    """One that the database refuses takes the others with it; a known one among them is told by its id."""
+    plan = Plan(Decision.NO_RULE)
+    bad: Any = delivery(3, tells="nonsense")
+    with pytest.raises(Exception, match="CHECK constraint"):
+        store(
+            Store.record_all,
+            [(delivery(1), plan), (delivery(2), plan), (bad, plan)],
+            version="v",
+            dedupe_ms=1,
+        )
+    assert [] == store(Store.events)
+
+    record(store, delivery(1))
+    both = [(replace(delivery(1), id="ev_000009"), plan), (delivery(2), plan)]
+    kept = store(Store.record_all, both, version="v", dedupe_ms=1)
+    assert [("ev_000001", True), ("ev_000002", False)] == [(one.event, one.duplicate) for one in kept]
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"a\x00b\x00", bytes(range(256)), b"\xc3\x28 \xed\xa0\x80", b"\x00\xff" * (1 << 19)],
     ids=["empty", "nul", "every byte", "no UTF-8", "1 MiB"],

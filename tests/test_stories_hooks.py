@@ -8,7 +8,6 @@ import pytest
 from story import Story, failed_file, hook, story
 
 from relay.case import Stand
-from relay.verify import sign
 
 PROBLEM = "application/problem+json"
 MIB = 1 << 20
@@ -24,7 +23,7 @@ def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
 
 def signed(on: Story, body: bytes) -> dict[str, str]:
     """Return the headers with which Writer's hook takes *body*."""
-    return sign(on.rules.sources["writer"], body)[0]
+    return on.signed("writer", body)[1]
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,13 @@ from relay.case import Policy
 from relay.event import Millis
 from relay.provider import Answer, Fault, Limit, Listing, Paging, Request, Shape, Value
 from relay.reload import InForce
-from relay.rule import Ruleset, Source, Watch
+from relay.rule import Ruleset, Watch
+from relay.source import Source
 from relay.store import Store
 from relay.work import Worker
 
 MINUTE: Millis = 60_000
-JOBS = Source(name="jobs", verify="none", delivery=("body:delivery",), dedupe_ms=7 * 86_400_000)
+JOBS = Source(name="jobs", open=True, delivery=("body:delivery",), dedupe_ms=7 * 86_400_000)
 NUMBERED = listing(paging=Paging(query="page"))
 LOG = listing(
     log=True,

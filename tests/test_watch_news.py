@@ -12,12 +12,12 @@ from test_watch import JOBS, LOG, NUMBERED, Jobs, arm, failed, rules, run_once
 from relay.case import Recovery, Stand
 from relay.deed import Deed, Plan
 from relay.event import Decision, Trust
-from relay.intake import received
 from relay.log import scrub
 from relay.plan import plan
 from relay.rule import Ruleset
 from relay.secret import Secret
 from relay.store import Store
+from relay.unpack import read
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def desk(tmp_path: Path) -> Iterator[Bench]:
 
 def push(desk: Bench, of: Ruleset, body: bytes) -> bool:
     """Let the provider tell by itself, and say whether that was a duplicate."""
-    came = received(JOBS, {}, body, Trust.VERIFIED, desk.clock.now)
+    came = read(JOBS, {}, body, Trust.VERIFIED, desk.clock.now)
     made = plan(came, of, desk.clock.now)
     told = desk.do(Store.record, came, made, version="v", dedupe_ms=JOBS.dedupe_ms)
     return bool(told.duplicate)

@@ -85,8 +85,19 @@ def _one_event(store: Store, event: str, rows: list[Row], *, as_json: bool) -> N
         return
     options.facts(
         shown | {"cases": ", ".join(cases)},
-        *("id", "source", "type", "delivery", "received_at", "verified", "decision", "why", "rule_version"),
-        "cases",
+        *(
+            "id",
+            "source",
+            "type",
+            "delivery",
+            "resource",
+            "tells",
+            "received_at",
+            "verified",
+            "decision",
+            "why",
+        ),
+        *("rule_version", "cases"),
     )
     click.echo()
     click.echo(plain(body, "\n\t"))

@@ -16,8 +16,9 @@ from relay.condition import near
 from relay.errors import ConfigError, Problem
 from relay.event import Millis
 from relay.log import plain
-from relay.rule import Ruleset, Source
+from relay.rule import Ruleset
 from relay.schema.units import duration
+from relay.source import Source
 
 F = TypeVar("F", bound=Callable[..., Any])
 

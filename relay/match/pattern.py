@@ -18,7 +18,9 @@ from relay.event import Json, Trust
 from relay.match.operator import OPERATORS, RESERVED, mistaken, read
 from relay.match.sight import Steps, steps
 
-ENVELOPE: Final = ("$source", "$type", "$verified", "$id", "$received_at", "$headers")
+ENVELOPE: Final = (
+    "$source", "$type", "$verified", "$id", "$received_at", "$resource", "$failed", "$recovered", "$headers",
+)  # fmt: skip
 """What an event brings besides its body; ``$headers.NAME`` is a header."""
 
 CHOICES: Final = ("$or", "any-of")

@@ -13,10 +13,10 @@ INSERT INTO seen (source, mark, event_id, until) VALUES (:source, :mark, :event_
 ON CONFLICT (source, mark) DO UPDATE SET event_id = excluded.event_id, until = excluded.until
 
 -- record --
-INSERT INTO event (id, source, type, delivery, digest, received_at, happened_at, verified, headers, body, flaw, decision,
-    parts, rule_version)
-VALUES (:id, :source, :type, :delivery, :digest, :received_at, :happened_at, :verified, :headers, :body, :flaw, :decision,
-    :parts, :rule_version)
+INSERT INTO event (id, source, type, delivery, digest, received_at, happened_at, resource, tells, verified, headers, body,
+    flaw, decision, parts, rule_version)
+VALUES (:id, :source, :type, :delivery, :digest, :received_at, :happened_at, :resource, :tells, :verified, :headers, :body,
+    :flaw, :decision, :parts, :rule_version)
 
 -- redecide --
 -- Say anew what became of an event.
@@ -135,8 +135,8 @@ GROUP BY provider, state ORDER BY provider, state
 
 -- events --
 -- Newest first; :before is the last id of the page before.
-SELECT id, source, type, delivery, digest, received_at, happened_at, verified, headers, body, flaw, decision, parts,
-    rule_version,
+SELECT id, source, type, delivery, digest, received_at, happened_at, resource, tells, verified, headers, body, flaw,
+    decision, parts, rule_version,
     (SELECT COUNT(*) FROM call WHERE call.event_id = event.id) AS calls
 FROM event
 WHERE (CAST(:before AS TEXT) IS NULL OR id < :before)
@@ -146,8 +146,8 @@ ORDER BY id DESC LIMIT :limit
 
 -- past --
 -- Oldest first, for relay replay; an id begins with its time.
-SELECT id, source, type, delivery, digest, received_at, happened_at, verified, headers, body, flaw, decision, parts,
-    rule_version
+SELECT id, source, type, delivery, digest, received_at, happened_at, resource, tells, verified, headers, body, flaw,
+    decision, parts, rule_version
 FROM event
 WHERE id > :after AND id < :before
   AND (CAST(:source AS TEXT) IS NULL OR source = :source)
@@ -159,8 +159,8 @@ WHERE id > :after AND id < :before
   AND (CAST(:source AS TEXT) IS NULL OR source = :source)
 
 -- event --
-SELECT id, source, type, delivery, digest, received_at, happened_at, verified, headers, body, flaw, decision, parts,
-    rule_version,
+SELECT id, source, type, delivery, digest, received_at, happened_at, resource, tells, verified, headers, body, flaw,
+    decision, parts, rule_version,
     (SELECT COUNT(*) FROM call WHERE call.event_id = event.id) AS calls
 FROM event WHERE id = :id
 

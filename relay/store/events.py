@@ -1,5 +1,6 @@
 """What does the store know about events?  Each is kept once, with all that it causes."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import orjson
@@ -83,6 +84,14 @@ class Events(Windows):
             moves=kept.moves,
             turns=kept.turns,
             windows=tuple(passed.changes),
+        )
+
+    def record_all(
+        self, several: Sequence[tuple[Event, Plan]], *, version: str, dedupe_ms: Millis
+    ) -> tuple[Recorded, ...]:
+        """Keep the events of one delivery: all of them, or none."""
+        return tuple(
+            self.record(event, plan, version=version, dedupe_ms=dedupe_ms) for event, plan in several
         )
 
     def forget(self, now: Millis) -> None:

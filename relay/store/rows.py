@@ -31,6 +31,8 @@ def event_of(row: Row) -> Event:
         "digest",
         "received_at",
         "happened_at",
+        "resource",
+        "tells",
         "headers",
         "body",
         "flaw",
