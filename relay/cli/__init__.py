@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from relay import __version__
-from relay.cli import act, ask, cases, demo, look, match, replay, run, schema
+from relay.cli import act, ask, cases, demo, look, match, replay, run, schema, send
 from relay.condition import near
 from relay.errors import ConfigError, RelayError
 from relay.log import plain
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 COMMANDS = (
-    *(run.serve, look.check, match.match, replay.replay, schema.schema, run.send, demo.demo),
+    *(run.serve, look.check, match.match, replay.replay, schema.schema, send.send, demo.demo),
     *(ask.events, ask.calls, ask.providers, ask.windows, cases.cases, cases.case, cases.watches),
     *act.COMMANDS,
 )

@@ -1,17 +1,27 @@
-"""How is relay run, and an event sent to it?"""
+"""How is relay run?"""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any
 
 import click
 
 from relay import log
-from relay.cli import options, talk
-from relay.config import Config, database
-from relay.load import load
-from relay.provider import Reply, Request
-from relay.verify import sign
+from relay.cli import options
+from relay.config import Config, database, host_name, size
+
+
+def _by(read: Callable[[str], Any]) -> Callable[..., Any]:
+    """Return a callback that reads one text or each of several; what it can't read is a wrong option."""
+
+    def convert(_: click.Context, __: click.Parameter, value: str | tuple[str, ...]) -> Any:
+        try:
+            return tuple(map(read, value)) if isinstance(value, tuple) else read(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return convert
 
 
 @click.command()
@@ -40,6 +50,19 @@ from relay.verify import sign
     help="Notice changed files. On SIGHUP they are read anyway.",
 )  # fmt: skip
 @click.option(
+    "--connections", type=click.IntRange(1, 1_000_000), default=2048, envvar="RELAY_CONNECTIONS",
+    show_default=True, show_envvar=True, help="How many senders may hold at once.",
+)  # fmt: skip
+@click.option(
+    "--allow-host", "allow_hosts", metavar="NAME", multiple=True, default=(), envvar="RELAY_ALLOW_HOSTS",
+    show_envvar=True, callback=_by(host_name),
+    help="A name by which relay may be asked for; several, or with spaces in the variable. None: any.",
+)  # fmt: skip
+@click.option(
+    "--min-free", metavar="SIZE", default="256MiB", envvar="RELAY_MIN_FREE", show_default=True,
+    show_envvar=True, callback=_by(size), help="Take no events while less of the disk is free.",
+)  # fmt: skip
+@click.option(
     "--log", "style", type=click.Choice(["auto", "json", "text"]), default="auto", envvar="RELAY_LOG",
     show_default=True, show_envvar=True, help="auto: text on a terminal, else JSON lines.",
 )  # fmt: skip
@@ -54,6 +77,9 @@ def serve(
     port: int,
     grace: float,
     reload: bool,  # noqa: FBT001 - click's way
+    connections: int,
+    allow_hosts: tuple[str, ...],
+    min_free: int,
     style: str,
     log_level: str,
 ) -> None:
@@ -72,48 +98,9 @@ def serve(
         port=port,
         grace_s=grace,
         reload=reload,
+        connections=connections,
+        allow_hosts=allow_hosts,
+        min_free=min_free,
         environ=os.environ,
     )
     raise SystemExit(run(config))
-
-
-@click.command()
-@click.argument("source")
-@click.argument("event", metavar="EVENT.json", type=options.FILE)
-@options.rules
-@options.to(default="http://127.0.0.1:8080", show_default=True, help="Where relay runs.")
-@options.as_json
-def send(source: str, event: Path, rules: Path, to: str, as_json: bool) -> None:  # noqa: FBT001 - click's way
-    """
-    Sign a sample event, and post it to a running relay.
-
-    It is signed as SOURCE would. EVENT.json may be - for standard input.
-    """
-    talk.address(to)
-    by = options.source(load(rules, os.environ, only=source), source)
-    body = options.read(event)
-    headers, token = sign(by, body)
-    request = Request(
-        method="POST",
-        url=f"{to.rstrip('/')}/hooks/{quote(source, safe='')}"
-        + (f"/{quote(token, safe='')}" if token else ""),
-        headers=(("Content-Type", "application/json"), *headers.items()),
-        body=body,
-    )
-    answer = talk.ask(request)
-    if not isinstance(answer, Reply):
-        click.echo(f"relay: {to}: {answer.why} (is `relay serve` running there?)", err=True)
-        raise SystemExit(1)
-    told = talk.told(answer)
-    taken = answer.status in {200, 202} and {"event", "calls", "duplicate"} <= told.keys()
-    if as_json:
-        options.print_json({"status": answer.status} | told)
-    elif taken:
-        number = f"{told['calls']} call{'' if told['calls'] == 1 else 's'}"
-        again = ", a duplicate of an earlier one" if told["duplicate"] else ""
-        click.echo(f"{answer.status}: event {told['event']}, {number}{again}")
-    else:
-        said = [told[key] for key in ("title", "detail") if key in told] or ["this is not relay's answer"]
-        click.echo(log.plain(f"relay: {to}: {answer.status}: {', '.join(map(str, said))}"), err=True)
-    if not taken:
-        raise SystemExit(1)

@@ -39,7 +39,7 @@ SOON: Final = 'action.retry.check.wait = ["700ms", "1s"]\n'
 
 START_S: Final = 30.0
 
-PLAIN: Final = ("--log", "json", "--log-level", "info", "--grace", "5")
+PLAIN: Final = ("--log", "json", "--log-level", "info", "--grace", "5", "--min-free", "0")
 """The story is read from the log, whatever RELAY_LOG says."""
 
 
@@ -75,7 +75,7 @@ def stage(*, heals_after_s: float = 1.5, port: int = 0) -> Iterator[Stage]:
         for sim in sims:
             url = stack.enter_context(sim.serve())
             # Only the address differs from the real provider, and how soon it is asked what came of a retry.
-            text = f'base_url = "{url}"\nallow_http = true\n{SOON}'
+            text = f'base_url = "{url}"\nallow_http = true\nallow_networks = ["127.0.0.1/32"]\n{SOON}'
             (folder / "providers" / f"{sim.name}.toml").write_text(text)
         _pack(folder / "packages")
         environ = {

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import click
 
+from relay.clock import now_ms
 from relay.demo.flatfile import forwarded
 from relay.demo.scenes import Scene, first, last
 from relay.demo.sim import Status
@@ -25,9 +26,11 @@ from relay.errors import RelayError
 from relay.event import Json
 from relay.load import load
 from relay.provider import Reply, Request
+from relay.reach import ANYWHERE
 from relay.rule import Ruleset
 from relay.send import Sender
-from relay.verify import sign
+from relay.sign import sign
+from relay.source import Incoming
 
 PATIENCE_S: Final = 60.0
 """How long the whole story may take."""
@@ -118,11 +121,13 @@ def _job(event: Mapping[str, Json]) -> Json:
 async def _post(url: str, rules: Ruleset, source: str, event: Json, *, forged: bool = False) -> int | str:
     """Sign an event as its source would, post it, and return the answer's status, or why there was none."""
     body = json.dumps(event).encode()
-    headers, token = sign(rules.sources[source], body + b" " if forged else body)
+    shown = sign(rules.sources[source], Incoming(headers={}, body=body + b" " if forged else body), now_ms())
+    token, headers = shown.token, {name: values[0] for name, values in shown.headers.items()}
     place = f"{url}/hooks/{source}" + (f"/{quote(token, safe='')}" if token else "")
     sender = Sender()
+    request = Request(method="POST", url=place, headers=tuple(headers.items()), body=body, reach=ANYWHERE)
     try:
-        answer = await sender(Request(method="POST", url=place, headers=tuple(headers.items()), body=body))
+        answer = await sender(request)
     finally:
         await sender.close()
     return answer.status if isinstance(answer, Reply) else answer.why
