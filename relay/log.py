@@ -1,11 +1,13 @@
 """How does relay speak of what it does?  One wide line an outcome, JSON or coloured text; secrets never."""
 
 import logging
+import re
 import sys
 from base64 import b64encode
 from collections.abc import Iterable, MutableMapping
+from json import dumps
 from typing import Any, Final, TextIO
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import orjson
 import structlog
@@ -13,10 +15,41 @@ import structlog
 from relay.secret import SHORTEST, Secret
 
 MASK: Final = "***"
+LEAST_INSIDE: Final = 8
+"""Bytes of a secret that is looked for in the middle of base64, too: fewer make letters that words have."""
+LEAST_IN_DATA: Final = 12
+"""Characters of a secret that is cut out of data: a shorter one may stand in an id, or be a number there."""
 LONGEST: Final = 1024
 """Characters of one value in a log line."""
 TRACE: Final = 8 * LONGEST
 """Characters of a traceback."""
+
+
+_URLSAFE: Final = str.maketrans("+/", "-_")
+_UNESCAPED: Final = ("", "/", "!'()*", ";,/?:@&=+$#!'()*")
+"""What some leave as it is in a URL: nothing, Python's quote, and two functions of JavaScript."""
+
+
+def spellings(value: str) -> set[str]:
+    """Return how a secret may stand in a text: plain, in URLs, hex, base64, JSON, and as Python shows it."""
+    raw = value.encode()
+    coded = {b64encode(raw).decode().rstrip("=")}
+    if len(raw) >= LEAST_INSIDE:
+        coded |= {_inside(raw, shift) for shift in range(3)}
+    urls = {quote(value, safe=safe) for safe in _UNESCAPED} | {quote_plus(value)}
+    urls |= {re.sub("%..", lambda byte: byte[0].lower(), url) for url in urls}
+    found = {value, raw.hex(), raw.hex().upper()} | urls | coded | {one.translate(_URLSAFE) for one in coded}
+    for text in (orjson.dumps(value).decode(), dumps(value), repr(value)):
+        # JSON may stand in a text of JSON.
+        found |= {text[1:-1], orjson.dumps(text[1:-1]).decode()[1:-1]}
+    return found
+
+
+def _inside(raw: bytes, shift: int) -> str:
+    """Return those letters of base64 that are *raw* alone, if it begins *shift* bytes into a group."""
+    text = b64encode(bytes(shift) + raw).decode()
+    end = text.rstrip("=")
+    return end[(0, 2, 3)[shift] : len(end) - (end != text)]
 
 
 class Scrubber:
@@ -24,20 +57,17 @@ class Scrubber:
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
         self._forms: list[str] = []
+        self._raw: list[bytes] = []
         self.learn(secrets)
 
     def learn(self, secrets: Iterable[Secret]) -> None:
         """Know more secrets."""
-        forms = set(self._forms)
-        for secret in secrets:
-            value = secret.reveal()
-            if len(value) >= SHORTEST:
-                coded = b64encode(value.encode()).decode().rstrip("=")
-                forms |= {value, quote(value, safe=""), coded, value.encode().hex()}
-                # As text inside JSON, and inside the repr of an exception's argument.
-                forms |= {orjson.dumps(value).decode()[1:-1], repr(value)[1:-1]}
+        values = {secret.reveal() for secret in secrets}
+        forms = {one for value in values if len(value) >= SHORTEST for one in spellings(value)}
+        raw = {one.encode() for value in values if len(value) >= LEAST_IN_DATA for one in spellings(value)}
         # The longest first, so that no form is cut in two by a shorter one.
-        self._forms = sorted(forms, key=len, reverse=True)
+        self._forms = sorted(forms.union(self._forms), key=len, reverse=True)
+        self._raw = sorted(raw.union(self._raw), key=len, reverse=True)
 
     def text(self, text: str) -> str:
         """Return *text* without secrets."""
@@ -47,9 +77,9 @@ class Scrubber:
         return text
 
     def bytes(self, raw: bytes) -> bytes:
-        """Return *raw* without secrets."""
-        for form in self._forms:
-            raw = raw.replace(form.encode(), MASK.encode())
+        """Return *raw*, which programs go on to read, without secrets that are no part of an id by chance."""
+        for form in self._raw:
+            raw = raw.replace(form, MASK.encode())
         return raw
 
     def _clean(self, value: Any) -> Any:

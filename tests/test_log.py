@@ -138,6 +138,29 @@ def test_an_answer_is_scrubbed() -> None:
     assert {"token": MASK, "n": 1} == json.loads(scrub.bytes(body))
 
 
+@pytest.mark.parametrize("before", ["", "x", "ann:", "a longer word "])
+@pytest.mark.parametrize("after", ["", "y", "and", "and more of it"])
+def test_a_secret_inside_base64(before: str, after: str) -> None:
+    """Whatever stands around it, as in Basic's "user:password", and in both alphabets."""
+    scrub = Scrubber([Secret(SECRET, "env:TOKEN")])
+    raw = f"{before}{SECRET}{after}".encode()
+
+    for text in (base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode()):
+        left = scrub.text(text)
+
+        assert MASK in left
+        assert len(left.replace(MASK, "")) <= len(base64.b64encode(f"{before}{after}".encode())) + 8
+
+
+def test_what_may_be_part_of_an_id_stays_in_data() -> None:
+    """An app id of a few digits goes from the log, but stays in what programs read: it could be a number."""
+    scrub = Scrubber([Secret("4711", "env:APP_ID"), Secret("sk_live_of_some_length", "env:KEY")])
+    said = b'{"id": 47110815, "key": "sk_live_of_some_length"}'
+
+    assert b'{"id": 47110815, "key": "***"}' == scrub.bytes(said)
+    assert '{"id": ***0815, "key": "***"}' == scrub.text(said.decode())
+
+
 def test_short_and_late_secrets() -> None:
     """A secret of three letters is not looked for, it would blank out ordinary text; one learned later is."""
     scrub = Scrubber([Secret("abc", "env:A")])
