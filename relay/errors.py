@@ -45,10 +45,14 @@ class ConfigError(RelayError):
 
 
 class Rejected(RelayError):
-    """The sender's request can't be taken: *status* and *title* go back as problem+json (RFC 9457)."""
+    """
+    The sender's request can't be taken: *status* and *title* go back as problem+json (RFC 9457).
 
-    def __init__(self, status: int, title: str, why: str = "") -> None:
-        self.status, self.title, self.why = status, title, why
+    With *again_s*, it may come again after so many seconds.
+    """
+
+    def __init__(self, status: int, title: str, why: str = "", again_s: int = 0) -> None:
+        self.status, self.title, self.why, self.again_s = status, title, why, again_s
         super().__init__(f"{status} {title}: {why}" if why else f"{status} {title}")
 
 

@@ -7,6 +7,7 @@ from time import perf_counter
 import structlog
 
 from relay import report
+from relay.bucket import Buckets
 from relay.clock import now_ms
 from relay.deed import Plan
 from relay.errors import Rejected
@@ -52,18 +53,27 @@ class Intake:
         ring: Ring | None = None,
     ) -> None:
         self._in_force, self._keep, self._wake, self._clock = in_force, keep, wake, clock
+        self._buckets = Buckets()
         self._ring = ring  #: without it, senders whose keys have to be fetched are not known
 
     def source(self, name: str) -> Source | None:
         """Return a source by its name in the path."""
         return self._in_force.rules.sources.get(name)
 
+    def full(self, name: str) -> Rejected | None:
+        """Return what a sender is told whose source has no room for another delivery; None: there is."""
+        source = self.source(name)
+        if source is None or source.limit is None:
+            return None
+        wait_ms = self._buckets.wait_ms(name, source.limit, self._clock())
+        return _limited(wait_ms) if wait_ms else None
+
     async def take(self, name: str, incoming: Incoming) -> Taken:
         """
         Take one delivery in; return when all that it holds is committed to disk.
 
-        Raises Rejected: 401 for a sender that is not known, 503 if that can't be told now, 413 for too many
-        events at once; StoreError if it could not be kept.
+        Raises Rejected: 401 for a sender that is not known, 503 if that can't be told now, 429 for one that
+        posts too often, 413 for too many events at once; StoreError if it could not be kept.
         """
         began, rules = perf_counter(), self._in_force.rules
         source, size = rules.sources.get(name), len(incoming.body)
@@ -76,6 +86,9 @@ class Intake:
         if proof.trust is Trust.FAILED:
             log.warning("hook.refused", source=source.name, why=proof.flaw, bytes=size)
             raise _nobody()
+        if source.limit is not None and (wait_ms := self._buckets.take(source.name, source.limit, now)):
+            log.warning("hook.refused", source=source.name, why="limited", bytes=size)
+            raise _limited(wait_ms)
         try:
             events = unpack(source, _scrubbed(incoming), proof.trust, now, proof.signed)
         except Rejected:
@@ -165,6 +178,10 @@ def _scrubbed(incoming: Incoming) -> Incoming:
     """Cut our own secrets out before anything is kept: a provider may tell what it was called with."""
     headers = {name: tuple(map(scrub.text, values)) for name, values in incoming.headers.items()}
     return replace(incoming, headers=headers, body=scrub.bytes(incoming.body))
+
+
+def _limited(wait_ms: Millis) -> Rejected:
+    return Rejected(429, "Too many requests", "this source has a limit", max(1, -(-wait_ms // 1000)))
 
 
 def _nobody() -> Rejected:

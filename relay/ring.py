@@ -186,6 +186,7 @@ def _later() -> Rejected:
         503,
         "Not known yet",
         "the keys that would show who sent this could not be fetched; relay's log says why",
+        MINUTE_MS // 1000,
     )
 
 

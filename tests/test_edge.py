@@ -32,6 +32,11 @@ LIMITED = """
 verify = "none"
 i_know_this_is_unauthenticated = true
 limit = { rate = "1/min", burst = 3 }
+
+[source.shy]
+verify  = "token"
+secrets = ["file:{secret}"]
+limit   = { rate = "1/min", burst = 2 }
 """
 
 
@@ -304,9 +309,22 @@ def test_when_all_places_are_taken_the_slowest_goes(tmp_path_factory: pytest.Tem
 # -- those that are many --
 
 
+def test_a_stranger_spends_nothing_of_a_limit(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """However often it is refused, the sender that is known has all of its share."""
+    folder = tmp_path_factory.mktemp("shy")
+    (folder / "secret").write_text("a-token-that-is-shown")
+    with story(folder, rules=LIMITED.replace("{secret}", str(folder / "secret"))) as on:
+        on.start()
+        wrong, right = {"Authorization": "Bearer x"}, {"Authorization": "Bearer a-token-that-is-shown"}
+
+        assert [401] * 5 == [on.send("POST", hook("shy"), b"{}", wrong).status for _ in range(5)]
+        bodies = [b'{"n": %d}' % number for number in range(3)]
+        assert [202, 202, 429] == [on.send("POST", hook("shy"), body, right).status for body in bodies]
+
+
 def test_a_source_has_a_limit_that_outlives_its_rules(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What is over it is 429 with Retry-After before its body is read, also after a reload; others go on."""
-    with story(tmp_path_factory.mktemp("limit"), rules=LIMITED) as on:
+    with story(tmp_path_factory.mktemp("limit"), rules=LIMITED.partition("[source.shy]")[0]) as on:
         on.start()
         first = [on.send("POST", hook("some"), b'{"n": %d}' % n).status for n in range(3)]
         before = len(on.relay.said("rules.loaded"))

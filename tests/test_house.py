@@ -19,7 +19,7 @@ FLOORS = {
     "reading": "config log document schema inner vault way preset shape action compile policy calling ends"
     " load sample",
     "keeping": "engine store keep",
-    "moving": "wire send ring report reload intake replay proof errand watch over work",
+    "moving": "wire send ring report reload bucket intake replay proof errand watch over work",
     "faces": "public web demo cli app serve __main__",
 }
 """docs/house.md in short: each module by its first name, from the ground up."""

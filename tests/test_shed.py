@@ -12,12 +12,13 @@ from process import until
 from raw import ask
 from story import hook, story
 
+from relay.bucket import Buckets
 from relay.config import host_name, size
 from relay.engine import SQLite
 from relay.keep import Keeper
 from relay.provider import Limit
 from relay.store import Store
-from relay.web.shed import Buckets, Disk, overload, shut
+from relay.web.shed import Disk, overload, shut
 
 
 def test_a_bucket_holds_its_burst_and_fills_with_time() -> None:

@@ -23,13 +23,18 @@ def problem(status: int, title: str, detail: str = "", headers: Mapping[str, str
     )
 
 
+def refusal(error: Rejected, headers: Mapping[str, str] | None = None) -> Response:
+    """Make the answer to a request that can't be taken, with when to come again where that is known."""
+    again = {"Retry-After": str(error.again_s)} if error.again_s else {}
+    return problem(error.status, error.title, error.why, {**again, **(headers or {})})
+
+
 async def on_rejected(_: Request, error: Exception) -> Response:
     """Tell a sender what is wrong with its request."""
     assert isinstance(error, Rejected)
     # The rest of a body that is too large is still on its way.
-    headers = {"Connection": "close"} if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else {}
-    headers |= {"Retry-After": "60"} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
-    return problem(error.status, error.title, error.why, headers)
+    large = error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    return refusal(error, {"Connection": "close"} if large else {})
 
 
 async def on_store_error(request: Request, error: Exception) -> Response:

@@ -9,14 +9,10 @@ from typing import Final
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from relay.clock import now_ms
 from relay.errors import Rejected
-from relay.event import Millis
-from relay.gate import Gate, admit
+from relay.intake import Intake
 from relay.keep import Keeper
-from relay.provider import Limit
-from relay.reload import InForce
-from relay.web.problem import problem
+from relay.web.problem import refusal
 from relay.web.tally import Tally
 
 log = structlog.get_logger()
@@ -46,19 +42,6 @@ def overload(waiting: int, age_s: float) -> str:
 def shut(was: bool, free: int, least: int) -> bool:  # noqa: FBT001 - the mark's state, not an option
     """Say if too little of the disk is free: it shuts below *least* bytes, and opens at a quarter more."""
     return free < least * 5 // 4 if was else free < least
-
-
-class Buckets:
-    """What each source has spent of its limit. It outlives a change of the rules."""
-
-    def __init__(self) -> None:
-        self._gates: dict[str, Gate] = {}
-
-    def take(self, source: str, limit: Limit, now: Millis) -> Millis:
-        """Let one delivery through, and return 0; or else the milliseconds until there is room for one."""
-        gate, admitted = admit(self._gates.get(source, Gate(provider=source)), limit, now, 1, 0)
-        self._gates[source] = gate
-        return 0 if admitted else gate.opens_at(limit) - now
 
 
 class Disk:
@@ -103,36 +86,26 @@ class Shed:
 
     def __init__(self, app: ASGIApp, *, tally: Tally) -> None:
         self._app, self._tally = app, tally
-        self._buckets = Buckets()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Judge a delivery by its source and the state of the store alone."""
         hook = scope["type"] == "http" and scope["method"] == "POST" and scope["path"].startswith(HOOKS)
         refused = self._refused(scope) if hook else None
-        if refused is None:
-            await self._app(scope, receive, send)
-            return
-        error, again_s = refused
-        answer = problem(error.status, error.title, error.why, {"Retry-After": str(again_s)})
-        await answer(scope, receive, send)
+        await (self._app if refused is None else refusal(refused))(scope, receive, send)
 
-    def _refused(self, scope: Scope) -> tuple[Rejected, int] | None:
-        """Return what a sender is told, and after how many seconds it should come again; None: go on."""
+    def _refused(self, scope: Scope) -> Rejected | None:
+        """Return what a sender is told; None: go on."""
         state = scope["app"].state
         keep: Keeper = state.keep
         disk: Disk = state.disk
-        in_force: InForce = state.in_force
+        intake: Intake = state.intake
         if why := disk.low():
             self._tally.speak("edge.shed", why="disk")
-            return Rejected(503, "Not kept", why), AGAIN_S
+            return Rejected(503, "Not kept", why, AGAIN_S)
         if why := overload(keep.waiting, keep.age_s):
             self._tally.speak("edge.shed", why="store")
-            return Rejected(503, "Busy", why), AGAIN_S
-        source = in_force.rules.sources.get(scope["path"].removeprefix(HOOKS).partition("/")[0])
-        if source is None or source.limit is None:
-            return None
-        wait_ms = self._buckets.take(source.name, source.limit, now_ms())
-        if not wait_ms:
-            return None
-        self._tally.speak("edge.limited", source=source.name)
-        return Rejected(429, "Too many requests", "this source has a limit"), max(1, -(-wait_ms // 1000))
+            return Rejected(503, "Busy", why, AGAIN_S)
+        name = scope["path"].removeprefix(HOOKS).partition("/")[0]
+        if (full := intake.full(name)) is not None:
+            self._tally.speak("edge.limited", source=name)
+        return full
