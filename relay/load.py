@@ -71,6 +71,14 @@ def preset(path: FilePath, source: str) -> Preset | None:
     return found
 
 
+def own_presets(path: FilePath, problems: list[Problem]) -> dict[str, Document]:
+    """Return the presets that stand beside the rules at *path*, each laid over the built-in one."""
+    loader = _Loader(path, None, problems=problems)
+    added = loader.beside("sources")
+    found = {name: loader.layers("sources", name, added) for name, layer in added.items() if layer}
+    return {name: Document(layers, problems) for name, layers in found.items()}
+
+
 @dataclass(slots=True)
 class _Loader:
     """The files read so far, and what is wrong with them."""
@@ -83,7 +91,7 @@ class _Loader:
 
     def load(self) -> Ruleset | None:
         top = self.top()
-        added = {kind: self._beside(kind) for kind in ("sources", "providers")}
+        added = {kind: self.beside(kind) for kind in ("sources", "providers")}
         if top is None:
             return None
         rules = Document([top], self.problems)
@@ -120,7 +128,7 @@ class _Loader:
 
     def preset(self, name: str) -> Preset | None:
         """Read one preset."""
-        layers = self._layers("sources", name, self._beside("sources"))
+        layers = self.layers("sources", name, self.beside("sources"))
         return compile_preset(Document(layers, self.problems), name) if layers else None
 
     def _read(self, path: FilePath, shown: str, where: str = "") -> Layer | None:
@@ -130,12 +138,12 @@ class _Loader:
         self.seen[f"relay/{name}" if path.is_relative_to(BUILT_IN) else name] = raw
         return layer
 
-    def _beside(self, kind: str) -> dict[str, Layer | None]:
+    def beside(self, kind: str) -> dict[str, Layer | None]:
         """Read the files that the operator put into *kind*, a folder beside the rules."""
         folder = self.path.parent / kind
         return {file.stem: self._read(file, str(file)) for file in sorted(folder.glob("*.toml"))}
 
-    def _layers(self, kind: str, name: str, added: Mapping[str, Layer | None]) -> list[Layer]:
+    def layers(self, kind: str, name: str, added: Mapping[str, Layer | None]) -> list[Layer]:
         """Return the built-in file and the operator's own one over it."""
         found = []
         if name in _built_in(kind):
@@ -148,7 +156,7 @@ class _Loader:
     def _sources(self, rules: Document, top: Layer, added: Mapping[str, Layer | None]) -> dict[str, Source]:
         for name, layer in added.items():
             if layer:
-                compile_preset(Document([*self._layers("sources", name, added)], self.problems), name)
+                compile_preset(Document([*self.layers("sources", name, added)], self.problems), name)
         found = {}
         for name in rules.keys("source"):
             if not _NAME.fullmatch(name):
@@ -173,7 +181,7 @@ class _Loader:
             if preset not in known:
                 rules.wrong(("source", name, "preset"), f"there is no preset {preset!r}", near(preset, known))
                 return None
-            presets = self._layers("sources", preset, added)
+            presets = self.layers("sources", preset, added)
         return compile_source(Document(laid(presets, own), self.problems), name, self._environ(name))
 
     def _watched(
@@ -182,7 +190,7 @@ class _Loader:
         """Return the sources that watches feed, those of the rules among them."""
         found = {}
         for name in watch_sources(rules):
-            presets = Document(self._layers("sources", name, added), self.problems)
+            presets = Document(self.layers("sources", name, added), self.problems)
             found[name] = sources.get(name) or watched(presets, name)
         return found
 
@@ -203,7 +211,7 @@ class _Loader:
             if name not in known:
                 rules.wrong(("provider", name), f"there is no provider {name!r}", near(name, known))
         for name in sorted(known & {*configured, *called, *added}):
-            layers = self._layers("providers", name, added)
+            layers = self.layers("providers", name, added)
             if (name in added and added[name] is None) or not layers:
                 continue
             own = top.part("provider", name, keys=_OVERRIDES)

@@ -41,7 +41,7 @@ def compile_preset(doc: Document, name: str) -> Preset | None:
     if file is None:
         return None
     check_preset(doc, file)
-    _read(doc, name, file)
+    reading(doc, name, file)
     return Preset(
         name=name,
         title=file.title or name,
@@ -82,7 +82,7 @@ def watched(doc: Document, name: str) -> Source:
     Nobody can post to it: it is not among those that stand behind a path.
     """
     file = (doc.fit(PresetFile, quiet=True) if doc.data else None) or PresetFile()
-    return replace(_read(doc, name, file), reads="json", split=None, handshakes=())
+    return replace(reading(doc, name, file), reads="json", split=None, handshakes=())
 
 
 def compile_source(doc: Document, name: str, environ: Mapping[str, str] | None) -> Source | None:
@@ -94,11 +94,11 @@ def compile_source(doc: Document, name: str, environ: Mapping[str, str] | None) 
         doc.wrong(("verify",), "missing", 'who may post here? "hmac", "token" or "none"')
         return None
     ways = ways_of(doc, file, environ)
-    source = _read(doc, name, file)
+    source = reading(doc, name, file)
     return replace(source, ways=ways, open=file.verify == "none", origins=tuple(file.origins))
 
 
-def _read(doc: Document, name: str, file: PresetFile | SourceFile) -> Source:
+def reading(doc: Document, name: str, file: PresetFile | SourceFile) -> Source:
     """Return the source as far as it says how deliveries read; who may post is not in it."""
     for key in _PLACES:
         for number, one in enumerate(getattr(file, key)):

@@ -17,7 +17,7 @@ FLOORS = {
     " greet verify mint sign render gate trial look judge listing hours plan explain window"
     " follow people storm",
     "reading": "config log document schema inner vault way preset shape action compile policy calling ends"
-    " load sample",
+    " load probe sample",
     "keeping": "engine store keep",
     "moving": "wire send ring report reload bucket intake replay proof errand watch over work",
     "faces": "public web demo cli app serve __main__",

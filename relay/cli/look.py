@@ -12,8 +12,9 @@ from relay.cli import options
 from relay.clock import now_ms
 from relay.condition import counted
 from relay.errors import ConfigError, Problem
-from relay.load import load
+from relay.load import load, own_presets
 from relay.log import plain
+from relay.probe import probe
 from relay.proof import Failed, failed
 from relay.rule import Ruleset, RuleTest
 from relay.sample import samples
@@ -35,18 +36,21 @@ def check(rules: Path, folders: Sequence[Path], no_secrets: bool, as_json: bool)
     """
     Check RULES and all it draws on, and run its tests.
 
+    Samples and vectors of presets beside RULES are tried, too.
+
     Tells all problems at once, and of each test that fails how what came differs from what was expected.
     Exits with 0 if all is well, 1 if a test fails, 2 if a file is wrong.
     """
     try:
         found = load(rules, os.environ, secrets=not no_secrets)
         more = _samples(folders, found)
+        shown = _presets(rules)
     except ConfigError as error:
         if not as_json:
             raise
         options.print_json({"ok": False, "problems": [asdict(problem) for problem in error.problems]})
         raise SystemExit(2) from None
-    tests = sum(len(rule.tests) for rule in found.rules) + len(more)
+    tests = sum(len(rule.tests) for rule in found.rules) + len(more) + shown
     bad = list(failed(found, more, now_ms()))
     counts = {"rules": len(found.rules), "sources": len(found.sources), "providers": len(found.providers)}
     passed = f"{tests - len(bad):,} of {tests:,} tests pass"
@@ -66,6 +70,15 @@ def check(rules: Path, folders: Sequence[Path], no_secrets: bool, as_json: bool)
             click.echo("There is no source: nothing can come in.")
     if bad:
         raise SystemExit(1)
+
+
+def _presets(rules: Path) -> int:
+    """Try the samples of presets that stand beside the rules, and count them. Raises ConfigError."""
+    problems: list[Problem] = []
+    tried = sum(probe(doc, name, now_ms()) for name, doc in own_presets(rules, problems).items())
+    if problems:
+        raise ConfigError(problems)
+    return tried
 
 
 def _samples(folders: Sequence[Path], rules: Ruleset) -> list[RuleTest]:
