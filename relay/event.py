@@ -20,8 +20,8 @@ def new_id(kind: str, now: Millis) -> str:
     return f"{kind}_{now:011x}{secrets.token_hex(6)}"
 
 
-CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
-"""Control characters of ASCII: no id holds one."""
+CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""Control characters, C0 and C1: no id holds one."""
 
 LONGEST_NAME: Final = 200
 

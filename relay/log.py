@@ -4,7 +4,7 @@ import logging
 import re
 import sys
 from base64 import b64encode
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from json import dumps
 from typing import Any, Final, TextIO
 from urllib.parse import quote, quote_plus
@@ -114,10 +114,30 @@ def plain(text: str, kept: str = "") -> str:
 
 def _for_eyes(_logger: Any, _name: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Leave out what is empty, and escape what the renderer would write as it is."""
-    line["event"] = plain(line["event"])
-    if "exception" in line:
-        line["exception"] = plain(line["exception"], "\n")
-    return {key: value for key, value in line.items() if value not in (None, [], "")}
+    shown = {key: _plainly(value) for key, value in line.items() if value not in (None, [], "")}
+    return shown | ({"exception": plain(line["exception"], "\n")} if "exception" in line else {})
+
+
+def _plainly(value: Any) -> Any:
+    match value:
+        case str():
+            return plain(value)
+        case list():
+            return [_plainly(item) for item in value]
+        case dict():
+            return {plain(str(key)): _plainly(item) for key, item in value.items()}
+        case _:
+            return value
+
+
+_UNSEEN: Final = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What JSON may hold as it is, and a terminal that shows the line would obey: C1, and marks of direction."""
+
+
+def _as_json(line: Mapping[str, Any], **_: Any) -> str:
+    """Write a line as JSON that no terminal obeys."""
+    text = orjson.dumps(line, default=str).decode()
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def set_up(stream: TextIO | None = None, *, level: str = "info", json: bool | None = None) -> None:
@@ -138,9 +158,7 @@ def set_up(stream: TextIO | None = None, *, level: str = "info", json: bool | No
     ]
     render: structlog.typing.Processor
     if as_json:
-        render = structlog.processors.JSONRenderer(
-            serializer=lambda line, **_: orjson.dumps(line, default=str).decode()
-        )
+        render = structlog.processors.JSONRenderer(serializer=_as_json)
     else:
         shared.append(_for_eyes)
         render = structlog.dev.ConsoleRenderer(

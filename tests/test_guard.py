@@ -213,3 +213,19 @@ def test_headers_are_few_and_small() -> None:
 def test_only_plain_methods_pass(method: str, expected: int) -> None:
     """What a route might do with the rest nobody needs to know."""
     assert expected == status(method=method)
+
+
+@pytest.mark.parametrize(
+    ("codings", "expected"),
+    [
+        ([], 0),
+        ([b"chunked"], 0),
+        ([b"Chunked"], 0),
+        ([b"gzip, chunked"], 501),
+        ([b"gzip"], 501),
+        ([b"chunked"] * 2, 501),
+    ],
+)
+def test_chunked_is_the_only_transfer_coding(codings: list[bytes], expected: int) -> None:
+    """What is sent in another one would be kept as it came, and read by nobody (RFC 9112 6.1)."""
+    assert expected == status(headers=[HOST, *((b"transfer-encoding", one) for one in codings)])

@@ -244,6 +244,20 @@ def test_only_what_was_asked_for() -> None:
     assert ["hook.refused"] == [line["event"] for line in told(stream)]
 
 
+@pytest.mark.parametrize("json", [True, False])
+def test_nothing_from_outside_steers_a_terminal(*, json: bool) -> None:
+    """No control character and no mark of direction comes out as it is, wherever in a line it stands."""
+    bad = "a\x1b[31m\x9b31m\u202eb\u2028\x7f"
+    stream, logger = begun(json=json)
+
+    logger.info("hook.refused", source=bad, why=[bad, {bad: bad}])
+    line = stream.getvalue()
+
+    assert not set(bad[1:]) & set("\x1b\x9b\u202e\u2028\x7f") & set(line)
+    if json:
+        assert bad == told(stream)[0]["source"]
+
+
 def test_plain_text_keeps_what_can_be_read() -> None:
     """Letters of all alphabets stay; controls, bidi marks and halves of characters become escapes."""
     assert "文件 ü\\n\\t\\x1b\\x7f\\u202e\\ud800" == plain("文件 ü\n\t\x1b\x7f\u202e\ud800")

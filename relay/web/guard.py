@@ -50,7 +50,7 @@ def weight(name: bytes, value: bytes) -> int:
 
 def check(asked: Asked, hosts: Collection[str] = ()) -> None:
     """
-    Let pass what has one meaning only. Raises Rejected: 400, 405, 421, 431.
+    Let pass what has one meaning only. Raises Rejected: 400, 405, 421, 431, 501.
 
     *hosts* are the only names by which relay may be asked for, in lower case and without port; none: any.
     Exactly one Host (RFC 9112 3.2), a target in origin form (or in absolute form with the same host), and a
@@ -66,6 +66,9 @@ def check(asked: Asked, hosts: Collection[str] = ()) -> None:
     match = _HOST.fullmatch(host)
     if match is None:
         raise Rejected(400, "Bad request", "the Host header names no host")
+    codings = [value.strip().lower() for name, value in asked.headers if name == b"transfer-encoding"]
+    if codings not in ([], [b"chunked"]):
+        raise Rejected(501, "Not implemented", "the only transfer coding that is understood is chunked")
     target = asked.target
     if absolute := _ABSOLUTE.match(target):
         if absolute[1].decode("latin-1").lower() != host:

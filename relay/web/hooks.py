@@ -33,7 +33,8 @@ async def receive(request: Request) -> Response:
     intake: Intake = request.app.state.intake
     name = request.path_params["source"]
     source = intake.source(name)
-    if request.headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
+    encodings = request.headers.getlist("content-encoding")
+    if {one.strip().lower() for one in encodings} - {"", "identity"}:
         log.warning("hook.refused", source=as_name(name), why="compressed")
         raise Rejected(415, "Content-Encoding not supported", "send the body as it is")
     body = await _read(request, as_name(name), source.max_bytes if source else DEFAULT_BYTES)
@@ -64,11 +65,15 @@ def _answer(taken: Taken) -> Response:
 
 
 async def asked(request: Request) -> Response:
-    """Tell a sender whether it may post (CloudEvents HTTP webhook 4): 200, or 403, or 405 without a word."""
+    """Tell a sender whether it may post (CloudEvents HTTP webhook 4): 200, or 403; 405 if it does not ask."""
     intake: Intake = request.app.state.intake
-    told = intake.permit(request.path_params["source"], _headers(request))
-    if told is None:
+    headers = _headers(request)
+    if "webhook-request-origin" not in headers:
         raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "POST"})
+    told = intake.permit(request.path_params["source"], headers)
+    if told is None:
+        # The same for a source that is not there: nobody can search for sources so.
+        raise Rejected(403, "Not permitted", "this origin may not post here")
     return Response(headers=dict(told))
 
 

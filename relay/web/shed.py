@@ -99,9 +99,9 @@ class Shed:
         keep: Keeper = state.keep
         disk: Disk = state.disk
         intake: Intake = state.intake
-        if why := disk.low():
+        if disk.low():
             self._tally.speak("edge.shed", why="disk")
-            return Rejected(503, "Not kept", why, AGAIN_S)
+            return Rejected(503, "Not kept", "too little of the disk is free", AGAIN_S)
         if why := overload(keep.waiting, keep.age_s):
             self._tally.speak("edge.shed", why="store")
             return Rejected(503, "Busy", why, AGAIN_S)
