@@ -286,15 +286,16 @@ def _expect(doc: Document, path: Path) -> Expect | None:
     return Expect(when=meets, ms=file.within, by=file.by, seen_by=file.seen_by or file.by)
 
 
-def sources_of(doc: Document, path: Path, known: list[str]) -> None:
-    """Check that each source in ``from`` is there."""
-    seen: set[str] = set()
+def sources_of(doc: Document, path: Path, known: list[str]) -> list[str]:
+    """Check that each source in ``from`` is there, and return what it names."""
+    seen: list[str] = []
     for at, name in _each(doc.at(path), path):
         if isinstance(name, str) and name not in known:
             doc.wrong(at, f"there is no source {name!r}", near(name, known))
         elif isinstance(name, str) and name in seen:
             doc.wrong(at, f"the source {name!r} stands here twice")
-        seen.add(str(name))
+        seen.append(str(name))
+    return seen
 
 
 def _each(names: Any, path: Path) -> Iterator[tuple[Path, Any]]:

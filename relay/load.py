@@ -21,6 +21,7 @@ from relay.rule import Rule, Ruleset, Watch
 from relay.schema import RulesFile, SettingsFile, WatchFile
 from relay.secret import Secret
 from relay.source import Preset, Source, private
+from relay.vain import check_vain, heard
 from relay.vault import find
 from relay.way import shared
 
@@ -99,7 +100,7 @@ class _Loader:
         sources = self._sources(rules, top, added["sources"])
         providers, documents = self._providers(rules, top, added["providers"])
         fed = self._watched(rules, sources, added["sources"])
-        compiled = tuple(self._rules(rules, documents, providers, {**fed, **sources}))
+        compiled = tuple(self._rules(rules, documents, providers, sources, fed))
         watches = {watch.name: watch for watch in self._watches(rules, documents, providers)}
         digest = hashlib.sha256()
         for name in sorted(self.seen):
@@ -268,14 +269,17 @@ class _Loader:
         rules: Document,
         documents: Mapping[str, Document | None],
         providers: Mapping[str, Provider],
-        sources: Mapping[str, Source],
+        posted: Mapping[str, Source],
+        fed: Mapping[str, Source],
     ) -> Iterator[Rule]:
         """Check each rule, and yield those that are right."""
-        known = [*rules.keys("source"), *watch_sources(rules)]
+        known, sources = [*rules.keys("source"), *watch_sources(rules)], {**fed, **posted}
+        broken = rules.keys("source") - posted.keys()
+        says = {name: heard(one, watched=name in fed) for name, one in sources.items() if name not in broken}
         timed = frozenset(name for name, source in sources.items() if source.time)
         ends = Ends(documents, providers, timed)
         for path, _ in calling(rules, "rule"):
-            sources_of(rules, (*path, "from"), known)
+            check_vain(rules, path, sources_of(rules, (*path, "from"), known), says)
             if rule := ends.compile(rules, path):
                 secret = {
                     header for name in rule.sources if name in sources for header in sources[name].proving()

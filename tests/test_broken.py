@@ -37,6 +37,9 @@ BROKEN_ENVIRON = {
     **{f"HOOK_{number}": f"hook-token-number-{number}" for number in (2, 3, 4)},
     "BYTES_15": b64encode(bytes(15)).decode(),
     "BYTES_31": b64encode(bytes(31)).decode(),
+    "ZEROS": b64encode(bytes(32)).decode(),
+    "IN_BASE64": "a-token-of-a-good/length",
+    "HOOK_TOKEN_AGAIN": "hook-token-of-a-good-length",
 }
 
 

@@ -19,7 +19,6 @@ BAD = {"type": "file.failed", "file_id": ONE}
 CALL = {"call": "writer.retry", "with": {"file_id": "{file_id}"}}
 RETRY = {"name": "retry", "from": "writer", "when": {"type": "file.failed"}, "case": "{file_id}", **CALL}
 SENT = {"request": "POST /v1/files/retry", "body": {"file_ids": [ONE]}}
-AUTH = {"header": "authorization", "value": "Bearer x"}
 WHOLE = {"call": "writer.retry", "with": {"file_id": ONE}, "case": ONE, "first": "send", **SENT}
 EXPECT = {"when": {"type": "file.started"}, "within": "5m", "by": "{file_id}"}
 
@@ -146,7 +145,7 @@ def test_true_is_no_number(tmp_path: Path) -> None:
     """1.0 is 1; true is neither; and both lists have to be whole."""
     rule = RETRY | {"calls": [], "call": "any.post", "with": {"value": "{value}"}}
     body = {"json": {"v": "{value}"}, "request": "POST /x", "values": {"value": {"type": "any"}}}
-    made = {"title": "Any", "base_url": "https://api.example.com", "auth": AUTH, "action": {"post": body}}
+    made = {"title": "Any", "base_url": "https://api.example.com", "action": {"post": body}}
     write(tmp_path, made | {"action": {"post": body | {"title": "Post"}}}, "providers/any.toml")
 
     def passes(value: Any, wanted: Any) -> bool:
@@ -166,9 +165,11 @@ def test_how_an_event_comes(tmp_path: Path) -> None:
     """Headers, type and trust are as the test says, else as the source finds them."""
     rule = RETRY | {"when": {"$headers.x-env": "prod", "$type": "odd", "$verified": "authenticated"}}
     around = {"headers": {"X-Env": "prod"}, "type": "odd", "verified": "authenticated", "calls": 1}
-    assert [] == said(run(tmp_path, rule, around))
+    token = [{"verify": "token", "header": "x-own"}]
+    assert [] == said(run(tmp_path, rule, around, also=token))
     for key in ("headers", "type", "verified"):
-        assert said(run(tmp_path, rule, {name: value for name, value in around.items() if name != key}))
+        fewer = {name: value for name, value in around.items() if name != key}
+        assert said(run(tmp_path, rule, fewer, also=token))
     plainly = RETRY | {"when": {"$type": "file.failed", "$verified": "verified"}}
     assert [] == said(run(tmp_path, plainly, {"calls": 1}))
 
