@@ -1,8 +1,10 @@
 """What becomes of one delivery?  Verified, read, matched, planned and kept, before anyone is told so."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import Final, ParamSpec, TypeVar
 
 import structlog
 
@@ -24,6 +26,13 @@ from relay.unpack import unpack
 from relay.verify import Proof, verify, waste
 
 log = structlog.get_logger()
+
+INLINE: Final = 64 << 10
+"""Bytes of a body that is verified at once; a longer one is in a thread, and holds nobody up."""
+
+
+_Asked = ParamSpec("_Asked")
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +87,7 @@ class Intake:
         began, rules = perf_counter(), self._in_force.rules
         source, size = rules.sources.get(name), len(incoming.body)
         if source is None:
-            waste(incoming.body)
+            await _run(incoming, waste, incoming.body)
             log.warning("hook.refused", source=as_name(name), why="unknown_source", bytes=size)
             raise _nobody()
         now = self._clock()
@@ -90,7 +99,7 @@ class Intake:
             log.warning("hook.refused", source=source.name, why="limited", bytes=size)
             raise _limited(wait_ms)
         try:
-            events = unpack(source, _scrubbed(incoming), proof.trust, now, proof.signed)
+            events = unpack(source, _scrubbed(incoming), proof.trust, now, proof.signed, proof.headers)
         except Rejected:
             log.warning("hook.refused", source=source.name, why="too_many_events", bytes=size)
             raise
@@ -114,16 +123,20 @@ class Intake:
         )
 
     async def _proof(self, source: Source, incoming: Incoming, now: Millis) -> Proof:
-        """Verify, once more if keys had to be fetched for it. Raises Rejected (503) if they can't be."""
-        proof = verify(source, incoming, now, self._ring.keys if self._ring else None)
-        if self._ring is None or not proof.wants or proof.trust is not Trust.FAILED:
-            return proof
-        try:
-            new = await self._ring.fetch(proof.wants)
-        except Rejected:
-            log.warning("hook.refused", source=source.name, why="keys_not_fetched", bytes=len(incoming.body))
-            raise
-        return verify(source, incoming, now, self._ring.keys) if new else proof
+        """Verify, again for as long as fetched keys are new. Raises Rejected (503) if they can't be had."""
+        proof = await _run(incoming, verify, source, incoming, now, self._ring.keys if self._ring else None)
+        while self._ring and proof.wants and proof.trust is Trust.FAILED:
+            try:
+                new = await self._ring.fetch(proof.wants, source)
+            except Rejected:
+                log.warning(
+                    "hook.refused", source=source.name, why="keys_not_fetched", bytes=len(incoming.body)
+                )
+                raise
+            if not new:
+                break
+            proof = await _run(incoming, verify, source, incoming, now, self._ring.keys)
+        return proof
 
     def permit(self, name: str, headers: Mapping[str, Sequence[str]]) -> Mapping[str, str] | None:
         """
@@ -141,6 +154,15 @@ class Intake:
             raise Rejected(403, "Not permitted", "this origin may not post here")
         log.info("hook.greeted", source=source.name, origin=origin)
         return told
+
+
+async def _run(
+    incoming: Incoming, judge: Callable[_Asked, _Found], *args: _Asked.args, **kwargs: _Asked.kwargs
+) -> _Found:
+    """Let *judge*, which is pure, look at a delivery, where its length holds nobody up."""
+    if len(incoming.body) <= INLINE:
+        return judge(*args, **kwargs)
+    return await asyncio.to_thread(judge, *args, **kwargs)
 
 
 def tell(event: Event, made: Plan, recorded: Recorded, **more: object) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -14,6 +14,7 @@ from relay.errors import Rejected
 from relay.event import Millis
 from relay.provider import Answer, Reply, Request, Timeouts
 from relay.reach import Reach
+from relay.source import Source
 
 log = structlog.get_logger()
 
@@ -24,13 +25,16 @@ LARGEST: Final = 256 << 10
 """Bytes of a JWKS or a certificate."""
 
 MOST: Final = 64
-"""Addresses whose keys are held."""
+"""Addresses that senders named and whose keys are held."""
 
 MINUTE_MS: Final = 60_000
 """An address is asked once in that time, whatever deliveries name as their key."""
 
 A_MINUTE: Final = 10
-"""Fetches in that time, of all addresses together."""
+"""Fetches in that time for each source, of addresses that its senders name and that never had keys."""
+
+SPENT: Final = f"its senders have named {A_MINUTE} new addresses within a minute"
+"""Why another is not asked."""
 
 LEAST_MS: Final = 300_000
 MOST_MS: Final = 86_400_000
@@ -38,6 +42,9 @@ MOST_MS: Final = 86_400_000
 
 USUAL_MS: Final = 3_600_000
 """How long where it says nothing."""
+
+STALE_MS: Final = 3_600_000
+"""How much longer where they can't be renewed: a provider's bad hour stops nobody's deliveries."""
 
 FILE_MS: Final = 5_000
 """A file is cheap to read again, and its owner may be waiting for it."""
@@ -53,6 +60,8 @@ _NO_CACHE: Final = re.compile(r"\bno-(?:store|cache)\b", re.IGNORECASE)
 class _Held:
     raw: bytes
     until: Millis
+    last: Millis  #: until when it may be believed if it can't be renewed
+    named: bool = False  #: by a sender, and not by the operator
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +74,9 @@ class Ring:
     """
     Public keys by the address that they come from: ``https://…``, or ``file:/…`` for the operator's own.
 
-    Whatever senders write, at most ten fetches a minute leave, to public addresses, one a minute to each.
-    Lives in one event loop.
+    Whatever senders write, each address is asked once a minute, and for each source at most ten that its
+    senders name and that never had keys. Those that the operator named are not counted, nor what is held. All
+    are public. Lives in one event loop.
     """
 
     def __init__(
@@ -75,7 +85,8 @@ class Ring:
         self._send, self._reach, self._clock = send, reach or Reach(), clock or _steady_ms
         self._held: dict[str, _Held] = {}
         self._tried: dict[str, _Tried] = {}
-        self._spent: list[Millis] = []
+        self._spent: dict[str, list[Millis]] = {}  #: by source, of this minute
+        self._said: dict[str, Millis] = {}  #: by source, when the log had it
         self._out: dict[str, asyncio.Task[str]] = {}
 
     @property
@@ -84,12 +95,13 @@ class Ring:
         now = self._clock()
         return {address: one.raw for address, one in self._held.items() if now < one.until}
 
-    async def fetch(self, address: str) -> bool:
+    async def fetch(self, address: str, source: Source | None = None) -> bool:
         """
-        Fetch the keys of *address*, and say whether they may be new: False, if those held are of this minute.
+        Fetch the keys of *address*, which a delivery to *source* needs, and say whether `keys` may be new.
 
-        Who asks while they are on their way waits for the same fetch. Raises Rejected (503) where they can't
-        be had: the delivery may be genuine, and its sender should come again.
+        False: those held are of this minute. Who asks while they are on their way waits for the same fetch.
+        Raises Rejected (503) where they can't be had: the delivery may be genuine, and its sender should come
+        again. Where they were had before, True: they are believed for `STALE_MS` more, a minute each time.
         """
         if address not in self._out:
             now = self._clock()
@@ -98,34 +110,51 @@ class Ring:
                 if tried.why:
                     raise _later()
                 return False
-            if not address.startswith("file:"):
-                # Whoever knows a topic can name certificates at will; that is worth neither a line nor a row.
-                self._spent = [at for at in self._spent if now - at < MINUTE_MS]
-                if len(self._spent) >= A_MINUTE:
-                    raise _later()
-                self._spent.append(now)
-            self._out[address] = asyncio.create_task(self._get(address, now))
+            self._held = {each: one for each, one in self._held.items() if now < one.last}
+            named = not address.startswith("file:") and not _is_own(address, source)
+            if named and address not in self._held:
+                self._spend(address, source.name if source else "", now)
+            self._out[address] = asyncio.create_task(self._get(address, now, named=named))
         # One sender that hangs up must not take the others' keys along.
         if await asyncio.shield(self._out[address]):
             raise _later()
         return True
 
-    async def _get(self, address: str, now: Millis) -> str:
-        """Take the keys in, or say why not, here and in the log."""
+    def _spend(self, address: str, source: str, now: Millis) -> None:
+        """Count an address that a sender named; whoever knows a topic can make names up. Raises Rejected."""
+        spent = [at for at in self._spent.get(source, ()) if now - at < MINUTE_MS]
+        if len(spent) >= A_MINUTE:
+            if now - self._said.get(source, now - MINUTE_MS) >= MINUTE_MS:
+                self._said[source] = now
+                log.warning("keys.not_fetched", address=address, why=SPENT, source=source or None)
+            raise _later()
+        self._spent[source] = [*spent, now]
+
+    async def _get(self, address: str, now: Millis, *, named: bool) -> str:
+        """Take the keys in, or say why not, here and in the log; empty, too, if the old ones are believed."""
         try:
             found = await self._read(address) if address.startswith("file:") else await self._ask(address)
-            why = "" if isinstance(found, _Held) else found
-            self._tried[address] = _Tried(now, why)
             if isinstance(found, _Held):
-                self._held.pop(address, None)
-                if len(self._held) >= MOST:
-                    del self._held[min(self._held, key=lambda one: self._held[one].until)]
-                self._held[address] = found
-            else:
-                log.warning("keys.not_fetched", address=address, why=why)
-            return why
+                self._tried[address] = _Tried(now, "")
+                self._hold(address, replace(found, named=named))
+                return ""
+            self._tried[address] = _Tried(now, found)
+            old = self._held.get(address)
+            stale = old is not None and old.until <= now < old.last
+            if old is not None and stale:
+                self._held[address] = replace(old, until=min(now + MINUTE_MS, old.last))
+            log.warning("keys.not_fetched", address=address, why=found, still_believed=stale or None)
+            return "" if stale else found
         finally:
             del self._out[address]
+
+    def _hold(self, address: str, found: _Held) -> None:
+        """Put keys into the ring; what senders name makes room for nothing but its like."""
+        self._held.pop(address, None)
+        named = [each for each, one in self._held.items() if one.named]
+        if found.named and len(named) >= MOST:
+            del self._held[min(named, key=lambda one: self._held[one].until)]
+        self._held[address] = found
 
     async def _read(self, address: str) -> _Held | str:
         path = Path(address.removeprefix("file:"))
@@ -133,7 +162,8 @@ class Ring:
             raw = await asyncio.to_thread(_beginning, path)
         except OSError as error:
             return (error.strerror or "unreadable").lower()
-        return _flaw(raw) or _Held(raw, self._clock() + FILE_MS)
+        until = self._clock() + FILE_MS
+        return _flaw(raw) or _Held(raw, until, until)
 
     async def _ask(self, address: str) -> _Held | str:
         if not address.startswith("https://"):
@@ -147,7 +177,13 @@ class Ring:
             return f"answered {answer.status}"
         if not answer.whole and len(answer.body) <= LARGEST:
             return "the answer broke off"
-        return _flaw(answer.body) or _Held(answer.body, self._clock() + _lasts_ms(answer.headers))
+        until = self._clock() + _lasts_ms(answer.headers)
+        return _flaw(answer.body) or _Held(answer.body, until, until + STALE_MS)
+
+
+def _is_own(address: str, source: Source | None) -> bool:
+    """Say if the operator named this address, and not a sender."""
+    return source is not None and any(way.keys == address for way in source.ways)
 
 
 def _beginning(path: Path) -> bytes:

@@ -2,102 +2,23 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-import structlog
-from aiohttp import ThreadedResolver
-from aiohttp.abc import AbstractResolver, ResolveResult
 from build import incoming, source
+from keyserver import JWKS, KEY, refused, world
 from process import Relay, until
-from wires import HERE, Peer, Server, Trust, run, serving
+from wires import run
 
 from relay import mint
 from relay.clock import now_ms
-from relay.errors import Rejected
 from relay.event import Trust as Known
 from relay.load import load
 from relay.reach import Reach
-from relay.ring import A_MINUTE, FILE_MS, LARGEST, LEAST_MS, MINUTE_MS, MOST, MOST_MS, USUAL_MS, Ring
-from relay.send import Sender
+from relay.ring import FILE_MS, LARGEST, LEAST_MS, MINUTE_MS, MOST_MS, USUAL_MS
 from relay.sign import sign
 from relay.verify import verify
-from relay.wire import AiohttpTransport
-
-TRUST = Trust()
-KEY = mint.fresh("jwt")
-JWKS = mint.jwks(KEY)
-
-
-class Everything(AbstractResolver):
-    """A name server that knows one host for every name."""
-
-    async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:
-        """Answer with this machine."""
-        return await ThreadedResolver().resolve("127.0.0.1", port, family)
-
-    async def close(self) -> None:
-        """Nothing to close."""
-
-
-@dataclass
-class World:
-    """A server of keys, a ring that asks it, and a clock that stands still."""
-
-    ring: Ring
-    server: Server
-    now: int = 1_000_000_000
-    answer: bytes = JWKS
-    status: str = "200 OK"
-    headers: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
-    arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    held: asyncio.Event | None = None
-
-    def at(self, path: str = "/certs", host: str = "keys.example") -> str:
-        """Return an address of the server."""
-        return f"https://{host}:{self.server.port}{path}"
-
-    async def says(self, peer: Peer) -> None:
-        """Answer each request."""
-        while True:
-            self.asked.append((await peer.request()).split(b" ")[1].decode())
-            self.arrived.set()
-            if self.held:
-                await self.held.wait()
-            head = [f"HTTP/1.1 {self.status}", f"Content-Length: {len(self.answer)}", *self.headers]
-            await peer.say("\r\n".join([*head, "", ""]).encode() + self.answer)
-
-
-@asynccontextmanager
-async def world(reach: Reach = HERE) -> AsyncIterator[World]:
-    """Set it up, and take it down."""
-    found: list[World] = []
-
-    async def script(peer: Peer) -> None:
-        await found[0].says(peer)
-
-    async with serving(script, TRUST.server("keys.example")) as server:
-        sender = Sender(AiohttpTransport(tls=TRUST.client(), resolver=Everything()))
-        ring = Ring(sender, reach=reach, clock=lambda: found[0].now)
-        found.append(World(ring, server))
-        try:
-            yield found[0]
-        finally:
-            await sender.close()
-
-
-async def refused(on: World, address: str) -> str:
-    """Ask for keys that can't be had; return why not, as the log has it."""
-    with structlog.testing.capture_logs() as logs, pytest.raises(Rejected) as caught:
-        await on.ring.fetch(address)
-    assert 503 == caught.value.status
-    return str(logs[0]["why"]) if logs else ""
 
 
 def test_keys_are_fetched_once_and_kept() -> None:
@@ -240,37 +161,6 @@ def test_keys_that_are_held_stay_when_a_fetch_fails() -> None:
     run(work())
 
 
-def test_no_more_than_ten_fetches_a_minute() -> None:
-    """Whatever addresses are named: the rest comes again later, and leaves neither a line nor a trace."""
-
-    async def work() -> None:
-        async with world() as on:
-            for number in range(A_MINUTE):
-                assert await on.ring.fetch(on.at(f"/{number}"))
-            for number in range(1000):
-                assert "" == await refused(on, on.at(f"/more/{number}"))
-            assert A_MINUTE == len(on.asked)
-            assert A_MINUTE == len(on.ring._tried)
-            assert not await on.ring.fetch(on.at("/0"))
-            on.now += MINUTE_MS
-            assert await on.ring.fetch(on.at("/more/0"))
-
-    run(work())
-
-
-def test_so_many_addresses_are_held() -> None:
-    """The one that ends first makes room."""
-
-    async def work() -> None:
-        async with world() as on:
-            for number in range(MOST + 5):
-                on.now += MINUTE_MS // 5
-                await on.ring.fetch(on.at(f"/{number}"))
-            assert [on.at(f"/{number}") for number in range(5, MOST + 5)] == list(on.ring.keys)
-
-    run(work())
-
-
 def test_only_https_to_public_addresses_by_their_names() -> None:
     """No plain HTTP, no host of one's own network, no certificate of another name, no redirect."""
 
@@ -304,7 +194,12 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
             assert {} == on.ring.keys
             assert await on.ring.fetch(f"file:{file}")
             assert [] == json.loads(on.ring.keys[f"file:{file}"])["keys"]
-            assert [] == on.ring._spent
+            assert {} == on.ring._spent
+            file.unlink()
+            on.now += FILE_MS
+            # Who takes a file away means it.
+            assert "no such file or directory" == await refused(on, f"file:{file}")
+            assert {} == on.ring.keys
 
     run(work())
 
