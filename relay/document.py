@@ -248,7 +248,7 @@ _EXPECTED: Final = {
     "too_short": "one or more",
     "greater_than": "more than {gt:g}",
     "greater_than_equal": "{ge:g} or more",
-    "less_than_equal": "{le:g} or less",
+    "less_than_equal": "{le:.15g} or less",
     "literal_error": "{expected}",
 }
 

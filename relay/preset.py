@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from relay.document import Document, Layer, merged
+from relay.given import check_origins
 from relay.inner import body_path, holes, pattern, template
 from relay.match import Pattern
 from relay.nested import BASE64
@@ -12,7 +13,7 @@ from relay.place import Path
 from relay.provider import Limit
 from relay.schema import ABOUT, PresetFile, SourceFile, every_ms
 from relay.source import Handshake, Preset, Sample, Source, Vector, private
-from relay.way import PROOF, REFERENCE, check_preset, ways_of
+from relay.way import PROOF, REFERENCE, check_preset, proving, ways_of
 
 _PLACES: Final = ("delivery", "type", "resource", "time")
 _WHOLE: Final = frozenset({"failed", "recovered"})
@@ -91,23 +92,30 @@ def compile_source(doc: Document, name: str, environ: Mapping[str, str] | None) 
     if file is None:
         return None
     if file.verify is None:
+        if file.preset and len(doc.layers) == 1:
+            return None  # what is wrong with the preset's own file has been said
         doc.wrong(("verify",), "missing", 'who may post here? "hmac", "token" or "none"')
         return None
     ways = ways_of(doc, file, environ)
+    check_origins(doc, file)
     source = reading(doc, name, file)
     return replace(source, ways=ways, open=file.verify == "none", origins=tuple(file.origins))
 
 
 def reading(doc: Document, name: str, file: PresetFile | SourceFile) -> Source:
     """Return the source as far as it says how deliveries read; who may post is not in it."""
+    proofs = proving(file)
     for key in _PLACES:
         for number, one in enumerate(getattr(file, key)):
             if not all(REFERENCE.fullmatch(part) for part in one.split("+")):
                 at = (key, number) if isinstance(doc.data[key], list) else (key,)
                 doc.wrong(at, 'expected "body:path.in.it" or "header:name"', f"got {one!r}")
             for part in one.split("+"):
-                if part.startswith("header:") and private(name_ := part.removeprefix("header:").lower()):
+                name_ = part.removeprefix("header:").lower()
+                if part.startswith("header:") and private(name_):
                     doc.wrong((key,), f"the header {name_} holds a credential, and is never kept")
+                elif part.startswith("header:") and name_ in proofs:
+                    doc.wrong((key,), f"the header {name_} proves who sent this, and is never kept")
     for key in ("form_field", "split"):
         if getattr(file, key) and file.body == "cloudevents":
             doc.wrong((key,), 'has no meaning with body = "cloudevents"')

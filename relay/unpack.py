@@ -1,7 +1,7 @@
 """Which events does a delivery hold, and what does each say of itself?"""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -38,20 +38,35 @@ class _Piece:
 
 
 def unpack(
-    source: Source, incoming: Incoming, trust: Trust, now: Millis, signed: bytes | None = None
+    source: Source,
+    incoming: Incoming,
+    trust: Trust,
+    now: Millis,
+    signed: bytes | None = None,
+    proven: Collection[str] = (),
 ) -> tuple[Event, ...]:
     """
     Make the events of a delivery, at least one: each redacted, read, with its ids.
 
     *signed* are the bytes that its signature covers, where that is more than its body: they tell one
-    delivery from another. Raises Rejected (413) for one that holds more than 1,000 events.
+    delivery from another. *proven* are the headers in them: where the source finds ids in some of these, no
+    other header is asked for one. Raises Rejected (413) for a delivery that holds more than 1,000 events.
     """
+    source = replace(source, delivery=_sure(source.delivery, proven))
     # Hashed once: a thousand events may stand in a body of many megabytes.
     covered = hashlib.sha256(incoming.body if signed is None else signed)
     return tuple(
         _event(source, incoming, piece, trust, now, covered.copy())
         for piece in _pieces(source, incoming, trust)
     )
+
+
+def _sure(delivery: tuple[str, ...], proven: Collection[str]) -> tuple[str, ...]:
+    """Leave out references to headers that are not *proven*, if others are: anyone can add those."""
+    named = {one: _headers([one]) for one in delivery}
+    if not any(names & set(proven) for names in named.values()):
+        return delivery
+    return tuple(one for one, names in named.items() if names <= set(proven))
 
 
 def _event(
@@ -178,11 +193,15 @@ def _instant(reference: str, event: Event) -> Millis | None:
 
 def _keeps(source: Source) -> frozenset[str]:
     """Return the headers that are stored: those that somebody asks for, and none that proves anything."""
-    named = (*source.delivery, *source.type, *source.resource, *source.time)
-    parts = [part for one in named for part in one.split("+")]
-    asked = {part.removeprefix("header:").lower() for part in parts if part.startswith("header:")}
+    asked = _headers((*source.delivery, *source.type, *source.resource, *source.time))
     wanted = {*KEPT_HEADERS, *source.asked, *asked} - source.proving()
     return frozenset(name for name in wanted if not private(name))
+
+
+def _headers(references: Iterable[str]) -> frozenset[str]:
+    """Name the headers that *references* ask for."""
+    parts = (part for one in references for part in one.split("+"))
+    return frozenset(part.removeprefix("header:").lower() for part in parts if part.startswith("header:"))
 
 
 def _tells(source: Source, event: Event) -> Literal["failed", "recovered", ""]:

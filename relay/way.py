@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from relay.document import Document
+from relay.given import check_given, check_named, check_once
 from relay.inner import HEADER
 from relay.place import Path
 from relay.schema import PresetFile, SourceFile, WayFile
@@ -65,8 +66,12 @@ REFERENCE: Final = re.compile(r"body:[^\s{}+]+|header:[A-Za-z0-9_-]+")
 """Where a delivery says something."""
 
 _STANDS: Final = re.compile(r"header:[A-Za-z0-9_-]+|field:\S+|body:[^\s{}+]+")
-_KEYS: Final = re.compile(r"https://[^\s/?#@]+(?:/[^\s#]*)?|file:/\S+")
-_URL: Final = re.compile(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?")
+_STEP: Final = re.compile(r"(?!\.\.?;)[A-Za-z0-9._~!$&'()*+,;=:@-]+")
+"""
+What stands in a path as it is (RFC 3986 3.3): all else would be escaped, or end it.
+
+The edge refuses dots before a semicolon, too: some servers drop what follows.
+"""
 
 
 # -- from files to ways --
@@ -89,6 +94,7 @@ def ways_of(doc: Document, file: SourceFile, environ: Mapping[str, str] | None) 
     if not any("secrets" in _KNOBS[way.verify] for way in ways):
         return tuple(ways)
     found = dict(_secrets(doc, file, environ))
+    check_once(doc, found)
     if environ is None:
         return tuple(_holding(way, tuple(found.values())) for way in ways)
     return _dealt(ways, {path: secret for path, secret in found.items() if _fits(doc, path, secret, ways)})
@@ -98,6 +104,11 @@ def check_preset(doc: Document, file: PresetFile) -> None:
     """Check what a preset says of proof, whoever uses it; problems go to the document."""
     if file.verify is not None or (PROOF | {"also"}) & doc.data.keys():
         _check_all(doc, file)
+
+
+def proving(file: PresetFile | SourceFile) -> frozenset[str]:
+    """Name the headers by which a sender shows who it is, in small letters: none of them is kept."""
+    return Source(name="", ways=tuple(_ways(file, ""))).proving()
 
 
 def ways_with(
@@ -173,11 +184,10 @@ def _check_all(doc: Document, file: PresetFile | SourceFile) -> None:
             _check_signed(doc, path, one)
         if not HEADER.fullmatch(one.header):
             doc.wrong((*path, "header"), "this is no name of a header")
-        if one.keys and not _KEYS.fullmatch(one.keys):
-            doc.wrong((*path, "keys"), "expected https://… or file:/…")
+        check_named(doc, path, one)
     _check_kinds(doc, listed)
     if isinstance(file, SourceFile) and file.verify != "none":
-        _check_given(doc, file, listed)
+        check_given(doc, file, listed)
 
 
 def _check_meaning(doc: Document, path: Path, file: WayFile, *, spent: bool) -> None:
@@ -260,34 +270,6 @@ def _check_kinds(doc: Document, listed: Sequence[tuple[Path, WayFile]]) -> None:
             doc.wrong((*path, "strip_key_prefix"), "missing", hint)
 
 
-def _check_given(doc: Document, file: SourceFile, listed: Sequence[tuple[Path, WayFile]]) -> None:
-    """Check that the operator has said what no preset can know."""
-    for path, one in listed:
-        needs = {
-            "jwt": (
-                ("keys", one.keys, "where are the issuer's public keys? https://…"),
-                ("issuer", one.issuer, "who issues the token? https://accounts.google.com"),
-                ("audience", one.audience, "for whom is the token?"),
-            ),
-            "sns": (("topics", one.topics, "whose messages are taken? arn:aws:sns:…"),),
-        }
-        for name, given, hint in needs.get(one.verify or "", ()):
-            if not given:
-                doc.wrong((*path, name), "missing", hint)
-    if file.public_url and not _URL.fullmatch(file.public_url):
-        doc.wrong(("public_url",), "expected https://HOST/PATH without a query", f"got {file.public_url!r}")
-    asks = any(_asks_url(one) for _, one in listed)
-    if asks and not file.public_url:
-        hint = "the address is signed: how does the sender know it? https://HOST/hooks/NAME"
-        doc.wrong(("public_url",), "missing", hint)
-    if file.public_url and not asks:
-        doc.wrong(("public_url",), "has no meaning where no address is signed")
-
-
-def _asks_url(file: WayFile) -> bool:
-    return file.verify == "twilio" or (file.verify in SIGNATURES and "{url}" in file.signed)
-
-
 # -- secrets --
 
 
@@ -335,6 +317,8 @@ def _flaw(way: Way, secret: Secret) -> str:
     value = secret.reveal()
     if way.verify == "basic" and not value.partition(":")[1]:
         return "no user:password"
+    if way.verify == "token" and way.place == "path" and not _STEP.fullmatch(value):
+        return "a path can't hold all its characters"
     try:
         key(way, value)
     except Unreadable as error:
@@ -356,6 +340,8 @@ def _fits(doc: Document, path: Path, secret: Secret, ways: Sequence[Way]) -> boo
 
 
 def _hint(way: Way) -> str:
+    if way.verify == "token":
+        return "openssl rand -hex 24"
     return f'key_encoding = "{way.key_encoding}"' if way.verify in SIGNATURES else "with a colon between"
 
 

@@ -115,7 +115,8 @@ def secret(way: WayFile, private: bytes | None, which: str = "made up") -> str:
     if way.verify == "basic":
         return f"relay:a-password-that-is-{which}"
     raw = hashlib.sha256(which.encode()).digest()
-    spelt_ = raw.hex() if way.key_encoding == "hex" else base64.b64encode(raw).decode()
+    # In hex where it is text: it may have to stand in a path.
+    spelt_ = base64.b64encode(raw).decode() if way.key_encoding == "base64" else raw.hex()
     return way.strip_key_prefix + spelt_
 
 

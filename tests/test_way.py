@@ -140,6 +140,90 @@ def test_senders_have_secrets_of_their_own(tmp_path: Path) -> None:
     assert ["a", "b"] == sorted(load(write(tmp_path, both), VALUES).sources)
 
 
+@pytest.mark.parametrize("odd", [*' /%?#\\^`{|}<>"[]', "é", "∞", "\u00a0"])
+def test_a_token_for_a_path_can_stand_in_one(tmp_path: Path, odd: str) -> None:
+    """One that would be escaped, or end the path, would never be right; RFC 3986 says what may stand."""
+    keys = {"verify": "token", "in": "path", "secrets": "env:TOKEN"}
+    path = write(tmp_path, with_source(**keys))
+    (problem,) = problems(path, ENVIRON | {"TOKEN": f"a-token-of{odd}a-good-length"})
+    assert ("source.extra.secrets", "openssl rand -hex 24") == (problem.key, problem.hint)
+    assert "env:TOKEN is no key: a path can't hold all its characters" == problem.what
+
+    assert problems(path, ENVIRON | {"TOKEN": "..;a-token-of-a-good-length"})
+
+    sound = "a-token-of-a-good-length.0_9~!$&'()*+,;=:@"
+    assert load(path, ENVIRON | {"TOKEN": sound}).sources["extra"].ways[0].secrets
+    mixed = keys | {"also": [HMAC]}
+    of = load(write(tmp_path, with_source(**mixed)), ENVIRON | {"TOKEN": f"a-token-of{odd}a-good-length"})
+    assert [("hmac", ["env:TOKEN"])] == held(of.sources["extra"])
+
+
+PRIME = 2**255 - 19
+CURVE = -121665 * pow(121666, -1, PRIME) % PRIME
+
+
+def order(y: int) -> int:
+    """Return the order of a point of Ed25519 with this y, up to 8; 0 if it is more, or there is none."""
+    root = _root((y * y - 1) * pow(CURVE * y * y + 1, -1, PRIME) % PRIME)
+    at, times = (root or 0, y % PRIME), 1
+    while root is not None and at != (0, 1) and times <= 8:
+        at, times = _sum(at, (root, y % PRIME)), times + 1
+    return times if at == (0, 1) and times <= 8 else 0
+
+
+def _root(square: int) -> int | None:
+    root = pow(square, (PRIME + 3) // 8, PRIME)
+    roots = (root, root * pow(2, (PRIME - 1) // 4, PRIME) % PRIME)
+    return next((one for one in roots if one * one % PRIME == square), None)
+
+
+def _sum(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    """Add two points: the complete law of RFC 8032 5.1.4, in two coordinates."""
+    (x, y), (z, w) = one, other
+    across = CURVE * x * y * z * w
+    return (
+        (x * w + z * y) * pow(1 + across, -1, PRIME) % PRIME,
+        (y * w + x * z) * pow(1 - across, -1, PRIME) % PRIME,
+    )
+
+
+EIGHTH = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+
+
+@pytest.mark.parametrize("sign", [0, 1])
+@pytest.mark.parametrize(
+    ("expected", "y"),
+    [
+        *((4, 0), (1, 1), (8, EIGHTH), (8, PRIME - EIGHTH), (2, PRIME - 1), (4, PRIME), (1, PRIME + 1)),
+        *((0, 2), (0, 4 * pow(5, -1, PRIME)), (0, PRIME - 2)),
+    ],
+)
+def test_a_point_of_small_order_is_no_key(expected: int, y: int, sign: int) -> None:
+    """In all spellings, also those that are not reduced: signatures by it need no private key."""
+    y %= 1 << 255
+    assert expected == order(y)
+    spelt = (y | sign << 255).to_bytes(32, "little").hex()
+    of = Way(verify="ed25519", key_encoding="hex")
+    if expected:
+        with pytest.raises(Unreadable, match="small order"):
+            key(of, spelt)
+    else:
+        assert bytes.fromhex(spelt) == key(of, spelt)
+
+
+def test_what_a_broken_preset_lacks_is_not_told(tmp_path: Path) -> None:
+    """The source is not blamed for what nobody could read."""
+    path = write(tmp_path, {"source": {"g": {"preset": "mine", "secrets": "env:PLAIN"}}})
+    (tmp_path / "sources").mkdir()
+    (tmp_path / "sources" / "mine.toml").write_text('verify = "hmac')
+    (problem,) = problems(path, VALUES)
+    assert (str(tmp_path / "sources" / "mine.toml"), 1) == (problem.file, problem.line)
+
+    (tmp_path / "sources" / "mine.toml").write_text('verify = "hmacc"\nheader = "x-signature"')
+    (problem,) = problems(path, VALUES)
+    assert "verify" == problem.key
+
+
 @pytest.mark.parametrize(("text", "why"), [("whsec_%%%", "not base64"), ("whsec_", "empty")])
 def test_what_is_no_key_says_why(text: str, why: str) -> None:
     """And nothing of its value."""

@@ -113,7 +113,9 @@ class _Kept(WayFile):
         None, description="a pattern over the body of an event that says: it is well"
     )
     redact: Texts = Field([], description="names of JSON members to cut before anything is stored")
-    max_bytes: int = Field(_SOURCE["max_bytes"], ge=1, description="the largest body taken, in bytes")
+    max_bytes: int = Field(
+        _SOURCE["max_bytes"], ge=1, le=1 << 30, description="the largest body taken, in bytes"
+    )
     dedupe: Duration = Field(
         said(_SOURCE["dedupe_ms"]),
         validate_default=True,

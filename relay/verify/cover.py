@@ -72,6 +72,14 @@ def covers(way: Way, wanted: Collection[What]) -> bool:
         return False
 
 
+def headers(way: Way) -> frozenset[str]:
+    """Name the headers that the signature of *way* covers, that of its time among them. Raises Misused."""
+    holes = parts(way.signed)
+    where, _, name = way.timestamp.partition(":")
+    timed = {name.lower()} if where == "header" and Part("timestamp") in holes else set()
+    return frozenset(timed | {one.name for one in holes if one.what == "header"})
+
+
 def cover(way: Way, shown: Shown, stamp: str) -> bytes:
     """Return the bytes that are signed, the timestamp as it was sent. Raises Flawed."""
     return b"".join(_bytes(one, way, shown, stamp) for one in parts(way.signed))

@@ -17,6 +17,16 @@ from relay.source import Way
 PUBLIC: Final = frozenset({"ed25519", "ecdsa-p256"})
 """Ways whose secrets are public keys: whoever has them can verify, and not sign."""
 
+_PRIME: Final = 2**255 - 19
+_ORDER_8: Final = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+_SMALL: Final = frozenset({0, 1, _PRIME - 1, _ORDER_8, _PRIME - _ORDER_8})
+"""
+The y of the points of Ed25519 whose order is 8 or less, whatever the sign of their x.
+
+By such a key, signatures that anybody can make are right for many messages or for all (RFC 8032 8.5; the
+encodings are those that libsodium refuses).
+"""
+
 _PublicKey: TypeAlias = Ed25519PublicKey | EllipticCurvePublicKey
 
 
@@ -33,8 +43,8 @@ def key(way: Way, secret: str) -> bytes:
     """
     Return the key of *secret*: without its prefix, decoded as the way says.
 
-    A public key is checked, too: 32 bytes for Ed25519 (RFC 8032), a P-256 key in DER for ECDSA (RFC 5280
-    4.1.2.7). Raises Unreadable.
+    A public key is checked, too: 32 bytes for Ed25519 (RFC 8032), and no point of small order; a P-256 key in
+    DER for ECDSA (RFC 5280 4.1.2.7). Raises Unreadable.
     """
     spelt = secret.removeprefix(way.strip_key_prefix)
     match way.key_encoding:
@@ -64,6 +74,9 @@ def _public(kind: str, raw: bytes) -> _PublicKey:
     if kind == "ed25519":
         if len(raw) != 32:
             raise Unreadable(f"{len(raw)} bytes, and a public key of Ed25519 has 32")
+        # One that is not reduced (p, p + 1) is the same point.
+        if (int.from_bytes(raw, "little") & (1 << 255) - 1) % _PRIME in _SMALL:
+            raise Unreadable("a point of small order, by which anyone could sign")
         return Ed25519PublicKey.from_public_bytes(raw)
     try:
         found = load_der_public_key(raw)

@@ -29,6 +29,7 @@ class Proof:
     flaw: Flaw | None = None  #: of one that failed
     by: str = ""  #: where the secret is from that was right: ``env:HOOK_NEW``
     signed: bytes = b""  #: what the signature covers; of a token, the body
+    headers: frozenset[str] = frozenset()  #: which headers are signed, too; in small letters
     wants: str = ""  #: the address of public keys that would be needed to tell; fetch them, and ask again
 
 

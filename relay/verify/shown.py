@@ -8,6 +8,7 @@ from relay.errors import Unfit
 from relay.event import Json
 from relay.source import Incoming, Way
 from relay.template import at
+from relay.verify.key import PUBLIC
 from relay.verify.proof import Flaw, Flawed
 from relay.verify.spell import read
 
@@ -16,6 +17,9 @@ LONGEST: Final = 8 << 10
 
 MOST: Final = 16
 """Items of a list of signatures."""
+
+MOST_BY_KEY: Final = 4
+"""Signatures that are tried by public keys: each takes as long as the HMAC of a hundred kilobytes."""
 
 _FORM: Final = re.compile(r"\s*application/x-www-form-urlencoded\s*(?:;.*)?", re.IGNORECASE | re.DOTALL)
 
@@ -106,6 +110,8 @@ def claims(way: Way, found: list[tuple[str, str]]) -> list[bytes]:
     spelt = [value for name, value in found if name == wanted]
     if not spelt:
         raise Flawed(Flaw.MISSING)
+    if way.verify in PUBLIC and len(spelt) > MOST_BY_KEY:
+        raise Flawed(Flaw.MALFORMED)
     several = [raw for value in spelt if (raw := read(value, way.encoding)) is not None]
     if not several:
         raise Flawed(Flaw.MALFORMED)
