@@ -33,9 +33,10 @@ relay send github --list                # which samples there are
 relay send github --sample recovered
 ```
 
-Where relay holds only public keys, nobody but the provider can sign: `relay send NAME --key try.pem` makes a
-key of your own, and says where its public half belongs for as long as you try. Two accounts at one provider
-are two sources with one preset: `[source.ANOTHER-NAME]`, and the path is `/hooks/ANOTHER-NAME`.
+Where relay holds only public keys, nobody but the provider can sign: `relay send discord --key discord.pem`
+makes a key of your own, and says where its public half belongs for as long as you try; it says so again until
+relay knows it. Senders sign with keys of different kinds, so take a file for each. Two accounts at one
+provider are two sources with one preset: `[source.ANOTHER-NAME]`, and the path is `/hooks/ANOTHER-NAME`.
 
 - **verified**: the body is the sender's, to the byte. **authenticated**: the sender knew a secret, and
   nothing shows that the body is whole: relay looks at the resource before it calls, where the provider has
@@ -51,7 +52,7 @@ MADE_UP: Final = {
 audience = "https://YOUR-HOST/hooks/NAME"
 claims.email = "NAME@PROJECT.iam.gserviceaccount.com"
 """,
-    "sns": 'topics  = ["arn:aws:sns:REGION:ACCOUNT:TOPIC"]\n',
+    "sns": 'topics  = ["arn:aws:sns:eu-central-1:123456789012:YOUR-TOPIC"]\n',
 }
 """What no preset can know."""
 
@@ -209,7 +210,7 @@ def _spelt(way: WayFile) -> str:
 def command(name: str) -> str:
     """Return the line that tries a source."""
     keyed = all(one.verify in {*PUBLIC, *MADE_UP} for one in listed(name))
-    return f"relay send {name} --key try.pem" if keyed else f"relay send {name}"
+    return f"relay send {name} --key {name}.pem" if keyed else f"relay send {name}"
 
 
 def wrapped(text: str, below: str = "") -> str:

@@ -13,12 +13,15 @@ from typing import Any
 
 import pytest
 import tomli_w
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from process import Relay
 from shell import read, relay
 
 from relay import mint
 from relay.clock import now_ms
 from relay.load import BUILT_IN, preset
+from relay.mint import Private
 from relay.schema import PresetFile
 from relay.sign import KEYED
 from relay.source import Way
@@ -38,6 +41,11 @@ GIVEN: dict[str, dict[str, Any]] = {
     "twilio": {"public_url": "https://relay.example/hooks/twilio"},
 }
 """What no preset can know."""
+
+
+def pem(key: Private) -> bytes:
+    """Write a private key as its file has it."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +240,11 @@ def test_a_key_of_ones_own(shop: Shop, name: str, tmp_path: Path) -> None:
 
     made = relay("send", name, "--key", str(file), **environ)
     assert (1, f"{file}: a new private key\n") == (made.exit_code, made.stdout)
+    # Who has forgotten it asks again, and is told again: as long as nobody knows the key.
+    twice = relay("send", name, "--key", str(file), **environ)
+    assert (1, "") == (twice.exit_code, twice.stdout)
+    assert twice.stderr.endswith(made.stderr)
+    assert ("PUBLIC_KEY is not set" in twice.stderr) is not known
     assert 0o600 == stat.S_IMODE(file.stat().st_mode)
     step = made.stderr.split("\n    ")[1:][-1].partition("\n")[0]
     if known:
@@ -266,4 +279,39 @@ def test_a_file_that_is_no_key(shop: Shop, tmp_path: Path) -> None:
 
     assert (1, "hello") == (told.exit_code, (tmp_path / "x.pem").read_text())
     assert "no private key in PEM" in told.stderr
+    assert told.stderr.endswith("; take another file\n")
     assert (2, True) == (nowhere.exit_code, "can't be written" in nowhere.stderr)
+
+
+KINDS = {
+    "RSA": mint.fresh("jwt"),
+    "Ed25519": mint.fresh("ed25519"),
+    "ECDSA P-256": mint.fresh("ecdsa-p256"),
+    "RSA of 1024 bits": pem(rsa.generate_private_key(public_exponent=65537, key_size=1024)),
+    "ECDSA secp384r1": pem(ec.generate_private_key(ec.SECP384R1())),
+}
+FITS = {"ed25519": {"Ed25519"}, "ecdsa-p256": {"ECDSA P-256"}, "jwt": {"RSA", "ECDSA P-256"}, "sns": {"RSA"}}
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_a_key_of_another_kind(name: str, tmp_path: Path) -> None:
+    """It says which it is and which it must be, whether a public one is set or not, and writes nothing."""
+    kind = PRESETS[name]["verify"]
+    own = {"keys": "https://keys.example/jwks"} if kind == "jwt" else {}
+    own |= {} if kind in {"jwt", "sns"} else {"secrets": "env:PUBLIC_KEY"}
+    rules = tmp_path / "rules.toml"
+    rules.write_text(tomli_w.dumps({"source": {name: {"preset": name, **GIVEN.get(name, {}), **own}}}))
+    for said, key in KINDS.items():
+        file = tmp_path / f"{said}.pem"
+        file.write_bytes(key)
+        told = relay("send", name, "--key", str(file), RELAY_RULES=str(rules))
+        assert (1, "") == (told.exit_code, told.stdout)
+        if said in FITS[kind]:
+            assert "take another file" not in told.stderr
+            continue
+        wants = " or ".join(sorted(FITS[kind], reverse=True))
+        assert (
+            f"relay: {file}: the key is {said}, and {name} signs with {wants}; take another file\n"
+            == told.stderr
+        )
+        assert not list(tmp_path.glob(f"{said}.pem.*"))

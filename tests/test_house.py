@@ -16,8 +16,8 @@ FLOORS = {
     "thought": "place condition moment match index body filter template nested form cloud resource unpack"
     " greet verify mint sign render gate trial look judge listing hours plan explain window"
     " follow people storm",
-    "reading": "config log document schema inner vault way preset shape action compile policy calling ends"
-    " load probe sample",
+    "reading": "config log document schema inner vault given way preset shape action compile policy calling"
+    " ends load probe sample vain",
     "keeping": "engine store keep",
     "moving": "wire send ring report reload bucket intake replay proof errand watch over work",
     "faces": "public web demo cli app serve __main__",

@@ -2,28 +2,31 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NoReturn
 from urllib.parse import quote
 
 import click
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from relay import log, mint
 from relay.cli import options, talk
 from relay.cli.fresh import fresh
 from relay.clock import now_ms
+from relay.condition import listed as joined
 from relay.condition import near
-from relay.errors import ConfigError, Problem
+from relay.errors import ConfigError, Problem, Unfit
 from relay.event import Json, Millis, Trust
 from relay.inner import HEADER, OURS
 from relay.load import load
 from relay.load import preset as preset_of
 from relay.provider import Reply, Request
 from relay.sign import KEYED, sign
-from relay.source import Incoming, Preset, Sample, Source, Way
+from relay.source import Incoming, Method, Preset, Sample, Source, Way
 from relay.verify import verify
+from relay.verify.sns import WEAKEST
 
 TYPES: Final = {
     "json": "application/json",
@@ -31,6 +34,14 @@ TYPES: Final = {
     "cloudevents": "application/cloudevents+json",
 }
 """The content type of a body that comes without one, by how the source reads it."""
+
+KINDS: Final[Mapping[Method, tuple[str, ...]]] = {
+    "ed25519": ("Ed25519",),
+    "ecdsa-p256": ("ECDSA P-256",),
+    "jwt": ("RSA", "ECDSA P-256"),
+    "sns": ("RSA",),
+}
+"""Which private keys sign, by how the sender shows who it is: all of `relay.sign.KEYED`."""
 
 ANSWERED: Final = {"event", "calls", "duplicate"}
 """What stands in relay's answer to an event."""
@@ -69,9 +80,7 @@ def send(
     the time of now. EVENT.json may be - for standard input; with --sample it takes that sample's headers.
     """
     talk.address(to)
-    new = key is not None and not key.exists()
-    # A public key that is not there yet is what a new private key is made for.
-    by = options.source(load(rules, os.environ, secrets=not (listed or new), only=source), source)
+    by, lacks = _source(rules, source, secrets=not listed, keyed=key is not None)
     preset = preset_of(rules, source)
     if listed:
         _list(by, preset, as_json=as_json)
@@ -79,6 +88,10 @@ def send(
     private = _key(by, key) if key is not None else None
     if key is not None and private is None:
         _introduce(by, key, _made(by, key))
+    if key is not None and private is not None and lacks:
+        for problem in lacks:
+            click.echo(log.plain(str(problem)), err=True)
+        _introduce(by, key, private)
     if private is None and by.ways and all(way.verify in KEYED for way in by.ways):
         raise click.UsageError(
             f"relay holds the public key of {by.name}, and only the private one signs; "
@@ -95,6 +108,23 @@ def send(
         click.echo(f"relay: {to}: {answer.why} (is `relay serve` running there?)", err=True)
         raise SystemExit(1)
     _tell(by, answer, to, chosen.name, as_json=as_json)
+
+
+def _source(rules: Path, name: str, *, secrets: bool, keyed: bool) -> tuple[Source, Sequence[Problem]]:
+    """
+    Return a source, and what is wrong with its secrets, if it is *keyed*: a key is made for want of them.
+
+    Raises ConfigError for all else that is wrong.
+    """
+    lacks: Sequence[Problem] = ()
+    if secrets:
+        try:
+            return options.source(load(rules, os.environ, only=name), name), ()
+        except ConfigError as error:
+            if not keyed:
+                raise
+            lacks = error.problems
+    return options.source(load(rules, os.environ, secrets=False), name), lacks
 
 
 # -- what is sent --
@@ -157,9 +187,30 @@ def _keyed(by: Source) -> Way:
 
 
 def _key(by: Source, file: Path) -> bytes | None:
-    """Read the private key; None if it is not there yet."""
-    _keyed(by)
-    return options.read(file) if file.exists() else None
+    """Read the private key; None if it is not there yet. Raises Unfit if it is not of the source's kind."""
+    wanted = KINDS[_keyed(by).verify]
+    if not file.exists():
+        return None
+    raw = options.read(file)
+    try:
+        found = _kind(mint.private(raw))
+    except Unfit as error:
+        raise Unfit(f"{file}: {error}; take another file") from None
+    if found not in wanted:
+        what = f"the key is {found}, and {by.name} signs with {joined(wanted, 'or')}"
+        raise Unfit(f"{file}: {what}; take another file")
+    return raw
+
+
+def _kind(key: mint.Private) -> str:
+    """Name the kind of a private key as `KINDS` does, or in words that stand in none of them."""
+    match key:
+        case rsa.RSAPrivateKey():
+            return "RSA" if key.key_size >= WEAKEST else f"RSA of {key.key_size} bits"
+        case ec.EllipticCurvePrivateKey():
+            return f"ECDSA {'P-256' if isinstance(key.curve, ec.SECP256R1) else key.curve.name}"
+        case _:
+            return "Ed25519"
 
 
 def _made(by: Source, file: Path) -> bytes:
