@@ -156,7 +156,7 @@ def in_path(see: Sight, value: str, path: str) -> None:
     it = see(posts(path), value)
     if it is None:
         # Nothing is refused that would be harmless: so an encoder that refuses all is seen.
-        odd = re.search(r"[\x00-\x1f\x7f/\\]", value)
+        odd = re.search(r"[\x00-\x1f\x7f-\x9f/\\]", value)
         assert odd or not value.strip() or value in {".", ".."} or long(value) or not sound(value)
         return
     assert re.fullmatch(r"(/([A-Za-z0-9_.~:-]|%[0-9A-F]{2})+)+", it.target)
