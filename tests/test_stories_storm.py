@@ -147,4 +147,5 @@ def test_an_outage_is_probed_and_not_hammered(tmp_path: Path) -> None:
         assert dict.fromkeys(keys, 1) | dict.fromkeys(during, 2) == on.writer.retries
         failed, let_go = useless(on)[:2], [at(line) for line in on.relay.lines if is_probe(line)]
         rests = [min(one for one in let_go if one > end) - end for end in failed]
-        assert [] == [rest for rest, least in zip(rests, (2, 4), strict=True) if rest < least * 0.99]
+        # A line is said a moment after what it tells of.
+        assert [] == [rest for rest, least in zip(rests, (2, 4), strict=True) if rest < least - 0.25]
