@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from signal import SIGHUP
-from typing import Any
+from typing import Any, Final
 from zipfile import ZipFile
 
 import orjson
@@ -229,6 +229,12 @@ def _starts(on: Story, run: Run) -> None:
 # -- all of it --
 
 
+TURNS: Final = frozenset(
+    {"rules.loaded", "provider.paused", "case.recovered", "case.gave_up", "case.needs_person"}
+)
+"""What is said of the run's own turns before it ends, however slow the machine is."""
+
+
 def _tried(on: Story) -> bool:
     """Say whether each call was tried at least once, and none is out."""
     calls = [call for call in on.calls() if call.state is not State.HELD]
@@ -253,6 +259,7 @@ def play(folder: Path) -> Run:
         _breaks(on, run)
         _shells(on, run)
         _starts(on, run)
+        until(lambda: on.relay.events() >= TURNS, lambda: TURNS - on.relay.events(), 60)
         with (
             closing(sqlite3.connect(on.db)) as source,
             closing(sqlite3.connect(folder / "backup.db")) as copy,
@@ -264,7 +271,7 @@ def play(folder: Path) -> Run:
         assert 0 == on.relay.end()
         run.keep("relay.db at the end", on.db.read_bytes())
         run.keep("the log", on.relay.text)
-        run.events = frozenset(line["event"] for line in on.relay.lines)
+        run.events = on.relay.events()
         run.why = frozenset(line["why"] for line in on.relay.said("hook.refused"))
         run.heard = frozenset([*told.heard, *tls.heard])
     return run

@@ -70,6 +70,10 @@ class Relay:
                 if line.startswith("{") and line.endswith("}\n"):  # a killed one may stop in mid-line
                     self.lines.append(json.loads(line))
 
+    def events(self) -> frozenset[str]:
+        """Return the names of all lines so far."""
+        return frozenset(line["event"] for line in list(self.lines))
+
     def said(self, event: str, **facts: Any) -> list[dict[str, Any]]:
         """Return the lines called *event* that hold *facts*."""
         return [line for line in list(self.lines) if line["event"] == event and facts.items() <= line.items()]
