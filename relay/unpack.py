@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final, Literal
 
 import orjson
@@ -52,7 +53,8 @@ def unpack(
     delivery from another. *proven* are the headers in them: where the source finds ids in some of these, no
     other header is asked for one. Raises Rejected (413) for a delivery that holds more than 1,000 events.
     """
-    source = replace(source, delivery=_sure(source.delivery, proven))
+    if proven and (delivery := _sure(source.delivery, proven)) != source.delivery:
+        source = replace(source, delivery=delivery)
     # Hashed once: a thousand events may stand in a body of many megabytes.
     covered = hashlib.sha256(incoming.body if signed is None else signed)
     return tuple(
@@ -179,7 +181,8 @@ def read(
         resource=_first(source.resource, event),
         happened_at=next((at for at in happened if at is not None), None),
     )
-    return replace(event, tells=_tells(source, event))
+    tells = _tells(source, event)
+    return replace(event, tells=tells) if tells else event
 
 
 def _instant(reference: str, event: Event) -> Millis | None:
@@ -193,8 +196,13 @@ def _instant(reference: str, event: Event) -> Millis | None:
 
 def _keeps(source: Source) -> frozenset[str]:
     """Return the headers that are stored: those that somebody asks for, and none that proves anything."""
-    asked = _headers((*source.delivery, *source.type, *source.resource, *source.time))
-    wanted = {*KEPT_HEADERS, *source.asked, *asked} - source.proving()
+    named = (*source.delivery, *source.type, *source.resource, *source.time)
+    return _kept(named, source.asked, source.proving())
+
+
+@lru_cache(maxsize=1024)
+def _kept(named: tuple[str, ...], asked: tuple[str, ...], proving: frozenset[str]) -> frozenset[str]:
+    wanted = {*KEPT_HEADERS, *asked, *_headers(named)} - proving
     return frozenset(name for name in wanted if not private(name))
 
 
