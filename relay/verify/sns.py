@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256, HashAlgorithm
 
 from relay.body import Unparsable, parse
-from relay.event import Json, Millis, Trust
+from relay.event import CONTROL, Json, Millis, Trust
 from relay.moment import instant
 from relay.source import Incoming, Way
 from relay.verify.proof import Flaw, Proof
@@ -53,7 +53,6 @@ _HASHES: Final[Mapping[str, type[HashAlgorithm]]] = {"1": SHA1, "2": SHA256}
 """By SignatureVersion. Topics made before 2022 still sign with SHA-1."""
 
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z", re.ASCII)
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def by_sns(way: Way, incoming: Incoming, now: Millis, keys: Mapping[str, bytes]) -> Proof:
@@ -114,7 +113,7 @@ def canonical(message: Mapping[str, Json]) -> bytes | None:
         if value is None and name == "Subject":
             continue
         # A line end in any other field could be read as the end of it, and as the name of the next.
-        if not isinstance(value, str) or (name != "Message" and _CONTROL.search(value)):
+        if not isinstance(value, str) or (name != "Message" and CONTROL.search(value)):
             return None
         if name == "Timestamp" and not _TIME.fullmatch(value):
             return None
